@@ -1,0 +1,296 @@
+"""Records: what a case's launch left behind, one JSON line each, and the run directory that holds them.
+
+A run directory holds `suite.yaml` (resolved), `environment.json`, `records.jsonl`, `report.md`, `report.html`.
+`records.jsonl` is append-only: one line a record, each with a checksum and fsynced before the next begins, so a kill at
+any moment loses at most the record being written. Everything else (frames, tables, reports) is derived from it.
+
+No torch here: anyone can read a run on a laptop without it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    import pandas
+
+SCHEMA = 1
+PROTOCOL = 1  # the way of measuring; numbers of different protocols are not comparable
+
+Status = Literal[
+    "ok",
+    "oom",
+    "timeout",
+    "crashed",
+    "unsupported",
+    "wrong_numerics",
+    "wrong_backend",
+    "not_steady",
+    "throttled",
+    "skipped",
+    "error",
+]
+STATUSES: tuple[str, ...] = get_args(Status)
+
+# plan: predicted without running. truth: checks before speed. counters, memory, time: one launch each.
+Pass = Literal["plan", "truth", "counters", "memory", "time"]
+
+
+class RecordError(Exception):
+    """A run directory or record file cannot be used; the message says which, where and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """One measured or counted quantity.
+
+    Attributes:
+        value: the summary (for samples: their median); None if it could not be measured.
+        unit: `s`, `bytes`, `flops`, `tokens/s`, `1`, ...; the metric's name ends in it where it can (`step_time_s`).
+        samples: raw values in time order, all of them, when the metric was sampled.
+    """
+
+    value: float | None
+    unit: str
+    samples: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """What one pass of one case's launch left behind.
+
+    Attributes:
+        run: run id.
+        case: case id.
+        group: group id.
+        variant: variant name.
+        workload: workload label.
+        axes: the matrix point (length, batch, dtype, device, seed, ghost, extras).
+        pass_: `plan`, `truth`, `counters`, `memory` or `time` (JSON key `pass`).
+        launch: 0, 1, ...: the statistical replicate; a launch number is shared by all variants of a group that took
+            turns with each other.
+        status: see STATUSES.
+        reason: why the status is not ok, for a person; empty if ok.
+        metrics: name -> Metric.
+        turns: parallel to the samples of the sampled metrics: round, position in the round, start offset in seconds,
+            and health flags, for example {"round": [0, 1], "position": [2, 0], "start_s": [...], "contended": [...]}.
+        observed: facts seen while running: attention back end and kernel names, threads, flush_denormal,
+            interleave mode, warm-up series, checksum.
+    """
+
+    run: str
+    case: str
+    group: str
+    variant: str
+    workload: str
+    axes: Mapping[str, Any]
+    pass_: Pass
+    launch: int
+    status: Status
+    reason: str = ""
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    turns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    observed: Mapping[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What makes a record unique within a run: (case, pass, launch)."""
+        return (self.case, self.pass_, self.launch)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready dictionary; NaN and infinities become null."""
+        data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        data["pass"] = data.pop("pass_")
+        data["metrics"] = {
+            name: {k: v for k, v in dataclasses.asdict(metric).items() if not (k == "samples" and v is None)}
+            for name, metric in self.metrics.items()
+        }
+        cleaned: dict[str, Any] = _finite(data)
+        return cleaned
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Record:
+        """Rebuild a record from `to_dict`; unknown keys are ignored (a newer writer of the same schema)."""
+        values = dict(data)
+        values["pass_"] = values.pop("pass")
+        values["metrics"] = {
+            name: Metric(
+                value=m["value"],
+                unit=m["unit"],
+                samples=None if m.get("samples") is None else tuple(m["samples"]),
+            )
+            for name, m in values.get("metrics", {}).items()
+        }
+        known = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{k: v for k, v in values.items() if k in known})
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: null stands for what could not be measured."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return value
+
+
+def encode(record: Record) -> bytes:
+    """One journal line: the record as JSON with a trailing `crc` of everything before it."""
+    body = json.dumps(record.to_dict(), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return f'{body[:-1]},"crc":"{_checksum(body)}"}}\n'.encode("ascii")
+
+
+def decode(line: bytes) -> Record:
+    """The record of one journal line.
+
+    Raises:
+        RecordError: torn, altered, foreign or newer than this program.
+    """
+    try:
+        text = line.decode("ascii").rstrip("\r\n")
+        body, _, tail = text.rpartition(',"crc":"')
+        data = json.loads(body + "}")
+        intact = tail == f'{_checksum(body + "}")}"}}'
+    except (UnicodeDecodeError, ValueError) as error:
+        raise RecordError("not a complete record") from error
+    if not isinstance(data, dict) or not intact:
+        raise RecordError("checksum does not match")
+    if data.get("schema", 0) > SCHEMA:
+        raise RecordError(f"schema {data['schema']} is newer than this t2bench reads ({SCHEMA}); update t2bench")
+    try:
+        return Record.from_dict(data)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RecordError(f"not a t2bench record ({error})") from error
+
+
+def _checksum(body: str) -> str:
+    return hashlib.sha256(body.encode("ascii")).hexdigest()[:16]
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, Record | RecordError]]:
+    """Every line of a journal with its number: a record, or why the line cannot be used."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield number, decode(line)
+            except RecordError as error:
+                yield number, error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """A run directory, read.
+
+    Attributes:
+        path: the directory.
+        suite: the resolved suite, as plain data.
+        environment: hardware, software, protocol and the fingerprint hashes.
+        records: all readable records in the order they were written.
+        damage: (line number, reason) of lines that could not be read.
+    """
+
+    path: Path
+    suite: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    records: tuple[Record, ...]
+    damage: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The run's id: suite name and start time."""
+        return str(self.environment.get("run", self.path.name))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Run:
+        """Read a run directory.
+
+        Raises:
+            RecordError: not a run directory, or nothing in it can be read.
+        """
+        root = Path(path)
+        journal = root / "records.jsonl"
+        if not journal.is_file():
+            raise RecordError(f"{root}: not a run directory (it has no records.jsonl)")
+        records: list[Record] = []
+        damage: list[tuple[int, str]] = []
+        for number, entry in read_lines(journal):
+            if isinstance(entry, RecordError):
+                damage.append((number, str(entry)))
+            else:
+                records.append(entry)
+        environment = _read_json(root / "environment.json")
+        return cls(
+            path=root,
+            suite=environment.get("suite", {}),
+            environment=environment,
+            records=tuple(records),
+            damage=tuple(damage),
+        )
+
+    def frame(self) -> pandas.DataFrame:
+        """One row per record and metric (and per sample: see `samples`), matrix axes as columns.
+
+        Columns: run, case, group, variant, workload, pass, launch, status, reason, the axes, metric, value, unit.
+        A record without metrics keeps one row with an empty metric, so that no failure disappears.
+        """
+        import pandas
+
+        rows: list[dict[str, Any]] = []
+        for record in self.records:
+            base = _columns(record)
+            for name, metric in record.metrics.items():
+                rows.append({**base, "metric": name, "value": metric.value, "unit": metric.unit})
+            if not record.metrics:
+                rows.append({**base, "metric": "", "value": None, "unit": ""})
+        return pandas.DataFrame(rows)
+
+    def samples(self) -> pandas.DataFrame:
+        """One row per raw sample, in time order, with its round, position and health flags."""
+        import pandas
+
+        rows: list[dict[str, Any]] = []
+        for record in self.records:
+            base = _columns(record)
+            for name, metric in record.metrics.items():
+                for index, value in enumerate(metric.samples or ()):
+                    flags = {key: column[index] for key, column in record.turns.items() if index < len(column)}
+                    rows.append({**base, "metric": name, "sample": index, "value": value, "unit": metric.unit, **flags})
+        return pandas.DataFrame(rows)
+
+
+def _columns(record: Record) -> dict[str, Any]:
+    return {
+        "run": record.run,
+        "case": record.case,
+        "group": record.group,
+        "variant": record.variant,
+        "workload": record.workload,
+        "pass": record.pass_,
+        "launch": record.launch,
+        "status": record.status,
+        "reason": record.reason,
+        **record.axes,
+    }
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(data, dict):
+        raise RecordError(f"{path}: expected a JSON object")
+    return data
