@@ -145,9 +145,15 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def encode(record: Record) -> bytes:
-    """One journal line: the record as JSON with a trailing `crc` of everything before it."""
-    body = json.dumps(record.to_dict(), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+def encode(record: Record, part: tuple[int, int] = (0, 1)) -> bytes:
+    """One journal line: the record as JSON with a trailing `crc` of everything before it.
+
+    Args:
+        record: the record.
+        part: (index, count): which part of how many records written together this is.
+    """
+    data = {**record.to_dict(), "unit": list(part)}
+    body = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return f'{body[:-1]},"crc":"{_checksum(body)}"}}\n'.encode("ascii")
 
 
@@ -172,6 +178,12 @@ def decode(line: bytes) -> Record:
         return Record.from_dict(data)
     except (KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"not a t2bench record ({error})") from error
+
+
+def unit_of(line: bytes) -> tuple[int, int]:
+    """(index, count) of a journal line that `decode` accepted: its place among the records written together."""
+    index, count = json.loads(line).get("unit", (0, 1))
+    return int(index), int(count)
 
 
 def _checksum(body: str) -> str:

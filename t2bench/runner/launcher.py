@@ -1,0 +1,283 @@
+"""Starting workers, talking to them, and making sure that they end.
+
+Two ways to start one: `ForkLauncher` asks the fork server (`t2bench.runner.zygote`), which takes milliseconds;
+`SpawnLauncher` starts a new interpreter each time, for systems where forking a process that imported torch is not safe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from t2bench.runner.channel import Channel, ChannelClosed, DeadlinePassed
+from t2bench.runner.zygote import FORK
+
+START_TIMEOUT_S = 120.0
+EXIT_TIMEOUT_S = 5.0
+STDERR_TAIL_BYTES = 2000
+
+
+class WorkerFailed(Exception):
+    """A worker could not answer.
+
+    Attributes:
+        status: a record status: `timeout`, `crashed`, or what the worker said itself (`oom`, `error`, ...).
+        reason: one line for the record.
+    """
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(f"{status}: {reason}")
+        self.status = status
+        self.reason = reason
+
+
+class Process(Protocol):
+    """How a launcher watches one process it started."""
+
+    pid: int
+
+    def wait(self, timeout_s: float) -> int | None:
+        """Exit status (negative: signal), or None if it still runs after `timeout_s` seconds."""
+
+
+class Worker:
+    """One measured process, seen from the scheduler."""
+
+    def __init__(self, process: Process, channel: Channel, log: IO[bytes]) -> None:
+        self.process = process
+        self._channel = channel
+        self._log = log
+
+    @property
+    def pid(self) -> int:
+        """Process id; also its process group's."""
+        return self.process.pid
+
+    def ask(self, message: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+        """Send a request and block for its answer.
+
+        Raises:
+            WorkerFailed: it died, did not answer in time (it and its process group are killed), or reports a failure.
+        """
+        try:
+            self._channel.send(message)
+            answer = self._channel.receive(timeout_s)
+        except DeadlinePassed:
+            self.kill()
+            op = message.get("op", "?")
+            raise WorkerFailed("timeout", f"no answer to '{op}' within {timeout_s:g} s; killed") from None
+        except ChannelClosed:
+            raise self._post_mortem() from None
+        if not answer.pop("ok", False):
+            raise WorkerFailed(str(answer.get("status", "error")), str(answer.get("reason", "no reason given")))
+        return answer
+
+    def _post_mortem(self) -> WorkerFailed:
+        status = self.process.wait(EXIT_TIMEOUT_S)
+        if status is None:
+            self.kill()
+            return WorkerFailed("crashed", "closed its channel without leaving; killed")
+        said = self.stderr_tail().splitlines()
+        last = f": {said[-1].strip()[:200]}" if said else ""
+        if status < 0:
+            return WorkerFailed("crashed", f"killed by {_signal_name(-status)}{last}")
+        return WorkerFailed("crashed", f"left with exit status {status} before it answered{last}")
+
+    def stderr_tail(self) -> str:
+        """The last words on the worker's stderr."""
+        self._log.flush()
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - STDERR_TAIL_BYTES))
+        return self._log.read().decode("utf-8", "replace")
+
+    def kill(self) -> None:
+        """Kill the whole process group and wait until it is gone."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.process.wait(EXIT_TIMEOUT_S)
+
+    def close(self) -> None:
+        """End the worker: its channel's end tells it to leave; one that does not is killed."""
+        self._channel.close()
+        if self.process.wait(EXIT_TIMEOUT_S) is None:
+            self.kill()
+        self._log.close()
+
+
+class Launcher(Protocol):
+    """A way to start fresh workers."""
+
+    isolation: str
+
+    def start(self) -> Worker:
+        """A fresh worker process."""
+
+    def close(self) -> None:
+        """End every worker that still runs."""
+
+
+class ForkLauncher:
+    """Forks workers off a server process that has imported torch once.
+
+    Args:
+        environment: variables for the server and its workers (thread counts and wait policy are read at start-up).
+    """
+
+    isolation = "fork"
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        ours, theirs = socket.socketpair()
+        self._exits: dict[int, int] = {}
+        self._log = tempfile.TemporaryFile()
+        with theirs:
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "t2bench.runner.zygote", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=_child_environment(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+            )
+        self._control = ours
+        self._channel = Channel(ours)
+        try:
+            self._channel.receive(START_TIMEOUT_S)
+        except (ChannelClosed, DeadlinePassed):
+            self._log.seek(0)
+            said = self._log.read().decode("utf-8", "replace").strip().splitlines()
+            self.close()
+            raise WorkerFailed("error", "the fork server did not start: " + (said[-1] if said else "no message")) from None
+
+    def start(self) -> Worker:
+        """Fork a fresh worker.
+
+        Raises:
+            WorkerFailed: the server is gone.
+        """
+        ours, theirs = socket.socketpair()
+        log = tempfile.TemporaryFile()
+        with theirs:
+            try:
+                socket.send_fds(self._control, [FORK], [theirs.fileno(), log.fileno()])
+                pid = self._await_pid()
+            except (OSError, ChannelClosed, DeadlinePassed):
+                raise WorkerFailed("error", "the fork server is gone") from None
+        return Worker(_Forked(pid, self), Channel(ours), log)
+
+    def _await_pid(self) -> int:
+        while True:
+            message = self._channel.receive(START_TIMEOUT_S)
+            if "pid" in message:
+                return int(message["pid"])
+            self._note_exit(message)
+
+    def _note_exit(self, message: Mapping[str, Any]) -> None:
+        self._exits[int(message["exit"])] = int(message["status"])
+
+    def exit_status(self, pid: int, timeout_s: float) -> int | None:
+        """Exit status of a forked worker, or None if it still runs after `timeout_s` seconds."""
+        deadline = time.monotonic() + timeout_s
+        while pid not in self._exits:
+            try:
+                self._note_exit(self._channel.receive(max(0.0, deadline - time.monotonic())))
+            except (ChannelClosed, DeadlinePassed):
+                return None
+        return self._exits[pid]
+
+    def close(self) -> None:
+        """End the server, which takes its workers along."""
+        self._channel.close()
+        try:
+            self._server.wait(EXIT_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._server.kill()
+            self._server.wait()
+        self._log.close()
+
+
+class _Forked:
+    def __init__(self, pid: int, launcher: ForkLauncher) -> None:
+        self.pid = pid
+        self._launcher = launcher
+
+    def wait(self, timeout_s: float) -> int | None:
+        return self._launcher.exit_status(self.pid, timeout_s)
+
+
+class SpawnLauncher:
+    """Starts a new interpreter for every worker.
+
+    Args:
+        environment: variables for the workers.
+    """
+
+    isolation = "spawn"
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = _child_environment(environment)
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> Worker:
+        """Start a fresh interpreter."""
+        ours, theirs = socket.socketpair()
+        log = tempfile.TemporaryFile()
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "t2bench.runner.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=self._environment,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self._running = [p for p in self._running if p.poll() is None] + [process]
+        return Worker(_Spawned(process), Channel(ours), log)
+
+    def close(self) -> None:
+        """Kill every worker that still runs."""
+        for process in self._running:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+class _Spawned:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.pid = process.pid
+        self._process = process
+
+    def wait(self, timeout_s: float) -> int | None:
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+
+def launcher(isolation: str, environment: Mapping[str, str]) -> Launcher:
+    """The launcher for `isolation`: `fork` or `spawn`."""
+    return ForkLauncher(environment) if isolation == "fork" else SpawnLauncher(environment)
+
+
+def _child_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with `extra`, and with the checkout importable where t2bench is not installed."""
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
+    return {**os.environ, **extra, "PYTHONPATH": path}
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
