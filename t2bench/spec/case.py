@@ -109,7 +109,9 @@ class Case:
     @property
     def tokens(self) -> int:
         """Token positions processed by one step (source and target)."""
-        return self.batch * self.length * (2 if self.model.arch == "encdec" and self.workload.kind != "attention" else 1)
+        return (
+            self.batch * self.length * (2 if self.model.arch == "encdec" and self.workload.kind != "attention" else 1)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready dictionary, the inverse of `from_dict`."""

@@ -66,12 +66,14 @@ class Variant:
         model: the full spec, with the suite's `model:` overrides applied.
         base: name of the preset or variant it was derived from; empty for a root preset.
         summary: one line for listings.
+        scale: sizes stated as a share ("ff": "2/3"), for matrix points that change what they are a share of.
     """
 
     name: str
     model: ModelSpec
     base: str = ""
     summary: str = ""
+    scale: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +93,7 @@ class Suite:
         ladder: variant names, each compared with the one before; empty for none.
         resolved: the whole suite as plain data, as saved to `suite.yaml`.
         source: path of the file, for messages.
+        only: glob on case ids and variant names: the rest of the plan is left out; empty for everything.
     """
 
     name: str
@@ -109,3 +112,4 @@ class Suite:
     ghost: bool = True
     resolved: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
+    only: str = ""
