@@ -1,0 +1,61 @@
+"""What a report says, before it is a terminal page, a Markdown file or an HTML file.
+
+All three are made from one `Content`, so that they cannot tell different stories. Texts in it are raw: every exporter
+makes them inert its own way (see `t2bench.report.safe`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from t2bench.analysis.results import Analysis
+from t2bench.records import Run
+from t2bench.report import facts, tables, words
+from t2bench.report.table import Table
+from t2bench.report.view import View
+
+Kind = Literal["speed", "memory", "scaling", "ladder"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Content:
+    """A report in words and tables, top to bottom.
+
+    Attributes:
+        title: suite name and device.
+        verdict: sentences, the most important first.
+        speed, memory, scaling, ladder: tables of each chapter; empty where there is nothing to show.
+        failures: (case or cases, status, reason) of what was not expected.
+        refusals: likewise for what was: refusals, exclusions, predicted OOM.
+        warnings: plain words.
+        honesty: what stands behind the numbers, one line each.
+    """
+
+    title: str
+    verdict: tuple[str, ...]
+    speed: tuple[Table, ...]
+    memory: tuple[Table, ...]
+    scaling: tuple[Table, ...]
+    ladder: tuple[Table, ...]
+    failures: tuple[tuple[str, str, str], ...]
+    refusals: tuple[tuple[str, str, str], ...]
+    warnings: tuple[str, ...]
+    honesty: tuple[str, ...] = field(default_factory=tuple)
+
+
+def build(run: Run, analysis: Analysis) -> Content:
+    """The report of a run, from what the analysis concluded."""
+    view = View(run=run, analysis=analysis)
+    return Content(
+        title=facts.title(run),
+        verdict=words.verdict(view),
+        speed=tuple(tables.speed(view, series) for series in view.series),
+        memory=tuple(table for series in view.series if (table := tables.memory(view, series)) is not None),
+        scaling=tuple(table for series in view.series if (table := tables.scaling(view, series)) is not None),
+        ladder=tables.ladder(view),
+        failures=tables.endings(view, expected=False),
+        refusals=tables.endings(view, expected=True),
+        warnings=words.warnings(view),
+        honesty=facts.honesty(run, analysis),
+    )

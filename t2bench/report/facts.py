@@ -1,0 +1,87 @@
+"""What stands behind the numbers: machine, software, protocol, command. Read from the run's environment, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from t2bench.analysis.results import Analysis
+from t2bench.records import Run
+from t2bench.report import units
+
+
+def title(run: Run) -> str:
+    """Suite and device: `quickstart on cpu`."""
+    name = str(run.suite.get("name") or run.id)
+    device = run.suite.get("device") or next((r.axes["device"] for r in run.records if r.axes.get("device")), None)
+    return f"{name} on {device}" if device else name
+
+
+def honesty(run: Run, analysis: Analysis) -> tuple[str, ...]:
+    """What a careful reader asks first, in a few short lines."""
+    rounds = [len(set(r.turns.get("round", ()))) for r in run.records if r.pass_ == "time" and r.turns.get("round")]
+    plural = "launch" if analysis.launches == 1 else "launches"
+    behind = f"{analysis.launches} {plural}"
+    if rounds:
+        span = f"{min(rounds)}" if min(rounds) == max(rounds) else f"{min(rounds)} to {max(rounds)}"
+        behind += f" (fresh processes) x {span} rounds"
+    contended = sum(sum(map(bool, r.turns.get("contended", ()))) for r in run.records if r.pass_ == "time")
+    samples = sum(len(r.turns.get("round", ())) for r in run.records if r.pass_ == "time")
+    if samples:
+        behind += f"; {contended} of {samples} samples contended"
+    inside = f"{units.percent(analysis.inside_fraction)} of the wall time was inside timed windows and warm-up"
+    if analysis.inside_fraction is None:
+        inside = "share of the wall time inside timed windows: n/a"
+    lines = [behind, inside, fingerprint(run)]
+    return tuple(line for line in lines if line)
+
+
+def fingerprint(run: Run) -> str:
+    """One line that two comparable runs share: `hw 1a2b  sw 3c4d  proto 5e6f`."""
+    prints = run.environment.get("fingerprint")
+    if not isinstance(prints, Mapping):
+        return ""
+    return "fingerprint: " + ", ".join(f"{key} {value}" for key, value in prints.items())
+
+
+def rows(run: Run) -> tuple[tuple[str, str], ...]:
+    """The environment as (name, value) rows, nested names joined by dots; the suite and plan have places of their own."""
+    found: list[tuple[str, str]] = []
+    for key, value in run.environment.items():
+        if key not in ("suite", "plan", "argv"):
+            _flatten(str(key), value, found)
+    return tuple(found)
+
+
+def _flatten(name: str, value: Any, found: list[tuple[str, str]]) -> None:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _flatten(f"{name}.{key}", inner, found)
+    elif value is None:
+        found.append((name, units.NA))
+    elif isinstance(value, (list, tuple)):
+        found.append((name, ", ".join(map(str, value))))
+    elif name.endswith("_bytes") and isinstance(value, (int, float)) and not isinstance(value, bool):
+        found.append((name, units.quantity(value, "bytes")))
+    else:
+        found.append((name, str(value)))
+
+
+def command(run: Run) -> str:
+    """The command line that made the run, quoted for a shell; empty if it is not known."""
+    import shlex
+
+    argv = run.environment.get("argv")
+    if isinstance(argv, str):
+        return argv
+    if not isinstance(argv, (list, tuple)) or not argv:
+        return ""
+    return shlex.join(map(str, argv))
+
+
+def suite_yaml(run: Run) -> str:
+    """The resolved suite as saved beside the records; empty if the file is gone."""
+    try:
+        return (run.path / "suite.yaml").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,146 @@
+"""The report on a terminal: what a newcomer reads after a run, in about a screen and a half at 80 columns.
+
+Without a terminal behind it (a pipe, a log) the same words come as plain lines: no colour, no frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from textwrap import wrap
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from t2bench.analysis.results import Analysis
+from t2bench.records import Run
+from t2bench.report.content import Content, build
+from t2bench.report.safe import clean
+from t2bench.report.table import Cell, Table
+
+_STYLES = {"": "", "better": "green", "worse": "red", "even": "", "muted": "dim", "failed": "bold red"}
+_GAP = 2
+_MAX_NOTES = 12
+
+
+def show(run: Run, analysis: Analysis, console: Console, report_path: str | PathLike[str] | None = None) -> None:
+    """Print the report of a run.
+
+    Args:
+        run: the run.
+        analysis: its analysis.
+        console: where to print; its width, colour and encoding are respected.
+        report_path: where the full report is, told at the end.
+    """
+    content = build(run, analysis)
+    _line(console, content.title, "bold")
+    for sentence in content.verdict[:_MAX_NOTES]:
+        _wrapped(console, sentence, bullet="- " if len(content.verdict) > 1 else "")
+    _more(console, len(content.verdict))
+    for table in (*content.speed, *content.memory, *content.scaling, *content.ladder[:1]):
+        _table(console, table)
+    _endings(console, "Not measured, as expected", content.refusals, "dim")
+    _endings(console, "Failed", content.failures, "bold red")
+    _list(console, "Warnings", content.warnings)
+    _honesty(console, content, report_path)
+
+
+def _line(console: Console, text: str, style: str = "") -> None:
+    """One line of foreign or own text: never markup, never wider than the encoding allows."""
+    shown = clean(text, limit=2000) if not text.startswith(" ") else "  " + clean(text, limit=2000)
+    console.print(_encodable(console, shown), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _encodable(console: Console, text: str) -> Text:
+    return Text(text.encode(console.encoding, "replace").decode(console.encoding))
+
+
+def _wrapped(console: Console, text: str, *, bullet: str = "", style: str = "") -> None:
+    indent = " " * len(bullet)
+    for part in wrap(clean(text, limit=2000), max(20, console.width), initial_indent=bullet, subsequent_indent=indent):
+        console.print(_encodable(console, part), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _heading(console: Console, text: str) -> None:
+    console.print()
+    _line(console, text, "bold")
+
+
+def _table(console: Console, table: Table) -> None:
+    """The table in as many blocks of columns as the width asks for, each beginning with the first column."""
+    _heading(console, table.title)
+    cleaned = [[Cell(text=clean(c.text), tone=c.tone) for c in row] for row in table.rows]
+    headings = [clean(column) for column in table.columns]
+    widest = max(16, console.width // 2)
+    blocks = list(_blocks(headings, cleaned, console.width, widest))
+    if table.spare and len(blocks) > 1:
+        blocks = list(_blocks(headings[: -table.spare], cleaned, console.width, widest))
+    for block in blocks:
+        widths = [_width(headings, cleaned, index, widest) for index in block]
+        _row(console, [Cell(text=headings[i]) for i in block], widths, table.key, "bold")
+        for row in cleaned:
+            _row(console, [row[i] for i in block], widths, table.key)
+    for note in table.notes[:_MAX_NOTES]:
+        _wrapped(console, note, style="dim")
+    _more(console, len(table.notes))
+
+
+def _width(headings: Sequence[str], rows: Sequence[Sequence[Cell]], index: int, widest: int) -> int:
+    return min(widest, max(cell_len(headings[index]), *(cell_len(row[index].text) for row in rows), 1))
+
+
+def _blocks(headings: Sequence[str], rows: Sequence[Sequence[Cell]], room: int, widest: int) -> Iterator[list[int]]:
+    first = _width(headings, rows, 0, widest)
+    block, used = [0], first
+    for index in range(1, len(headings)):
+        need = _GAP + _width(headings, rows, index, widest)
+        if len(block) > 1 and used + need > room:
+            yield block
+            block, used = [0], first
+        block.append(index)
+        used += need
+    yield block
+
+
+def _row(console: Console, cells: Sequence[Cell], widths: Sequence[int], key: int, style: str = "") -> None:
+    line = Text()
+    for index, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        text = _encodable(console, cell.text)
+        text.truncate(width, overflow="ellipsis" if console.encoding.lower().startswith("utf") else "crop")
+        text.align("left" if index < key else "right", width)
+        text.stylize(style or _STYLES[cell.tone])
+        line.append(" " * _GAP if index else "").append_text(text)
+    line.rstrip()
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _endings(console: Console, title: str, endings: Sequence[tuple[str, str, str]], style: str) -> None:
+    if not endings:
+        return
+    _heading(console, title)
+    for which, word, reason in endings[:_MAX_NOTES]:
+        _wrapped(console, f"{which}: {word}: {reason}", bullet="- ", style=style)
+    _more(console, len(endings))
+
+
+def _list(console: Console, title: str, lines: Sequence[str]) -> None:
+    if not lines:
+        return
+    _heading(console, title)
+    for line in lines[:_MAX_NOTES]:
+        _wrapped(console, line, bullet="- ")
+    _more(console, len(lines))
+
+
+def _more(console: Console, count: int) -> None:
+    if count > _MAX_NOTES:
+        _line(console, f"... and {count - _MAX_NOTES} more in the report file", "dim")
+
+
+def _honesty(console: Console, content: Content, report_path: str | PathLike[str] | None) -> None:
+    console.print()
+    for line in content.honesty:
+        _wrapped(console, line, style="dim")
+    if report_path is not None:
+        _line(console, f"report: {report_path}")
