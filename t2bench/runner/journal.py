@@ -59,7 +59,6 @@ class Journal:
 
     Raises:
         RunLocked: another process holds it.
-        RecordError: a line before the end is damaged, so that the file cannot be continued safely.
     """
 
     def __init__(self, directory: Path, file: File | None = None) -> None:
@@ -105,36 +104,31 @@ class Journal:
 
 
 def _recover(path: Path) -> list[Record]:
-    """Records of the complete units; cuts the file behind the last of them."""
+    """Intact records up to the end of the last complete unit; cuts the file there.
+
+    A damaged line before that end stays in the file, for a person to look at, and is skipped.
+    """
     if not path.exists():
         return []
-    records: list[Record] = []
-    pending: list[Record] = []
-    kept_bytes = offset = 0
-    damage = 0
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+    intact: list[tuple[int, Record]] = []
+    parts_seen = offset = kept_bytes = 0
+    for line in path.read_bytes().splitlines(keepends=True):
         offset += len(line)
         try:
-            if damage:
-                decode(line)
-                raise RecordError(f"{path}:{damage}: damaged line in the middle; start afresh with --fresh")
-            record = decode(line) if line.endswith(b"\n") else None
+            record = decode(line)
         except RecordError:
-            if damage:
-                raise
-            record = None
-        if record is None:
-            damage = damage or number
+            parts_seen = 0
             continue
-        index, size = unit_of(line)
-        pending = [*pending, record] if index == len(pending) else [record]
-        if index == size - 1 and len(pending) == size:
-            records += pending
-            pending = []
-            kept_bytes = offset
-    if kept_bytes < path.stat().st_size:
+        if not line.endswith(b"\n"):
+            continue
+        index, count = unit_of(line)
+        intact.append((offset, record))
+        parts_seen = index + 1 if index in (0, parts_seen) else 0
+        if parts_seen == count:
+            parts_seen, kept_bytes = 0, offset
+    if kept_bytes < offset:
         os.truncate(path, kept_bytes)
-    return records
+    return [record for end, record in intact if end <= kept_bytes]
 
 
 def _lock(path: Path) -> int:

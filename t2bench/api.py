@@ -1,0 +1,74 @@
+"""The Python interface: run a suite, get a `Run`.
+
+>>> import t2bench
+>>> run = t2bench.run("suites/long_context.yaml", overrides=["measure.rounds=5"])  # doctest: +SKIP
+>>> run.frame()  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from t2bench.records import Run
+from t2bench.runner.devices import choose_device
+from t2bench.runner.execute import Options, default_isolation, execute
+from t2bench.runner.observer import Observer, Silent
+from t2bench.spec.loader import load_suite
+from t2bench.spec.plan import expand
+
+
+def run(
+    suite: str | os.PathLike[str] = "quickstart",
+    *,
+    device: str = "auto",
+    only: str | None = None,
+    overrides: Sequence[str] = (),
+    data: str | os.PathLike[str] | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    fresh: bool = False,
+    threads: int | None = None,
+    isolation: str | None = None,
+    max_time_s: float | None = None,
+    argv: Sequence[str] = (),
+    observer: Observer | None = None,
+) -> Run:
+    """Measure a suite and return what was recorded.
+
+    Args:
+        suite: path of a suite file, or the name of a built-in suite.
+        device: `auto`, `cpu` or `cuda`.
+        only: glob on case ids or variant names; the other cases are left out.
+        overrides: `key=value` changes to the suite, as `--set` takes them.
+        data: folder with text files for the token streams; `T2BENCH_DATA` or Python's own texts if None.
+        directory: run directory; None chooses `results/<suite>/<time>`, or continues an unfinished run there.
+        fresh: never continue an earlier run.
+        threads: threads of each measured process; None for all allowed physical cores but one.
+        isolation: `fork` (default on Linux) or `spawn`.
+        max_time_s: stop starting launches after this many seconds.
+        argv: command line to record.
+        observer: watches the run.
+
+    Raises:
+        t2bench.spec.loader.SuiteErrors: the suite is wrong; one line per error with file, line and column.
+        t2bench.runner.directory.DirectoryError: the run directory cannot be used.
+        t2bench.runner.journal.RunLocked: another process writes to it.
+        t2bench.runner.launcher.WorkerFailed: no measured process can be started.
+    """
+    watch = observer or Silent()
+    load_suite(suite, device="cpu", overrides=overrides)  # a wrong suite is said before anything slow begins
+    kind = choose_device(device, watch)
+    loaded = load_suite(suite, device=kind, overrides=overrides)
+    data = data or os.environ.get("T2BENCH_DATA") or None
+    options = Options(
+        directory=None if directory is None else Path(directory),
+        fresh=fresh,
+        only=only,
+        data=None if data is None else Path(data),
+        threads=threads,
+        isolation=isolation or default_isolation(),
+        max_time_s=max_time_s,
+        argv=tuple(argv),
+    )
+    return Run.load(execute(loaded, expand(loaded, only=only), options, watch))

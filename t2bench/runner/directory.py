@@ -1,0 +1,104 @@
+"""The run directory: where a run lives, which one to continue, and its two small files beside the journal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from t2bench.records import PROTOCOL
+from t2bench.spec.suite import Suite
+
+RESULTS = Path("results")
+
+
+class DirectoryError(Exception):
+    """The run directory cannot be used; the message says why and what to do."""
+
+
+def suite_digest(suite: Suite, only: str | None) -> str:
+    """Identity of what a run measures: equal digests may be continued, others may not."""
+    text = json.dumps([suite.resolved, suite.device, only, PROTOCOL], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def choose(suite: Suite, digest: str, directory: Path | None, *, fresh: bool) -> Path:
+    """The directory to run in: the newest unfinished run of the same suite, or a new one.
+
+    Args:
+        suite: the resolved suite.
+        digest: `suite_digest` of it.
+        directory: the user's choice, taken exactly; None for `results/<suite>/<time>`.
+        fresh: never continue an earlier run.
+
+    Raises:
+        DirectoryError: the chosen directory holds something else, or a run when `fresh` asks for none.
+    """
+    if directory is not None:
+        _check_chosen(directory, digest, fresh=fresh)
+        return directory
+    parent = RESULTS / suite.name
+    if not fresh and parent.is_dir():
+        for candidate in sorted((p for p in parent.iterdir() if p.is_dir() and not p.is_symlink()), reverse=True):
+            known = read_environment(candidate)
+            if known.get("digest") == digest and not known.get("finished"):
+                return candidate
+    stamp = time.strftime("%Y-%m-%dT%H-%M-%S")
+    number = 1
+    while (path := parent / (stamp if number == 1 else f"{stamp}.{number}")).exists():
+        number += 1
+    return path
+
+
+def _check_chosen(directory: Path, digest: str, *, fresh: bool) -> None:
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise DirectoryError(f"{directory}: not a directory")
+    if not any(directory.iterdir()):
+        return
+    known = read_environment(directory)
+    if not known and any(p.name != ".lock" for p in directory.iterdir()):
+        raise DirectoryError(f"{directory}: holds other files; choose an empty or new directory")
+    if known and fresh:
+        raise DirectoryError(f"{directory}: holds a run already; --fresh needs a new directory (nothing is overwritten)")
+    if known and known.get("digest") != digest:
+        raise DirectoryError(f"{directory}: holds a run of another suite, selection or device; choose a new directory")
+
+
+def read_environment(directory: Path) -> dict[str, Any]:
+    """`environment.json` of a run directory; empty if there is none or it is not one of ours."""
+    try:
+        data = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def write_environment(directory: Path, environment: Mapping[str, Any]) -> None:
+    """Replace `environment.json` at once: readers see the old or the new one, never half of it."""
+    write_atomically(directory / "environment.json", json.dumps(environment, indent=1, default=str) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a whole text file, or leave the old one.
+
+    Raises:
+        OSError: it cannot be written (disk full, read-only).
+    """
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
