@@ -68,15 +68,17 @@ class WarmUp:
         self._min_s = min_s
         self._max_s = max_s
         self._series_s: list[float] = []
+        self._total_s = 0.0
 
     def feed(self, duration_s: float) -> None:
         """One more call took `duration_s`."""
         self._series_s.append(duration_s)
+        self._total_s += duration_s
 
     @property
     def done(self) -> bool:
         """Whether warm-up is over, steady or not."""
-        return self._steady or sum(self._series_s) >= self._max_s
+        return self._steady or self._total_s >= self._max_s
 
     def result(self) -> WarmUpResult:
         """The series and whether it became steady."""
@@ -107,4 +109,4 @@ class WarmUp:
         window = self._window
         enough_calls = len(self._series_s) >= (2 if window == 1 else self._min_calls)
         tolerance = TOLERANCE if window == WINDOW_CALLS else SHORT_WINDOW_TOLERANCE
-        return enough_calls and sum(self._series_s) >= self._min_s and drift < tolerance
+        return enough_calls and self._total_s >= self._min_s and drift < tolerance

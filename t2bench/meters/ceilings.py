@@ -1,0 +1,132 @@
+"""What this device can do at most, measured: the denominators of MFU and the roofline.
+
+They are never looked up by the device's name: tables of names are how utilisations of 500 % come about.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+from t2bench.meters.clock import make_clock
+
+if TYPE_CHECKING:
+    import torch
+
+MFU_LIMIT = 1.05  # above it the FLOP count, the time or the ceiling is wrong
+
+_SAMPLES = 5
+_TARGET_S = {"cpu": 0.02, "cuda": 0.005}  # of one matrix product or copy
+_FIRST_SIZE = {"cpu": 256, "cuda": 2048}
+_LARGEST_SIZE = {"cpu": 2048, "cuda": 16384}
+_COPY_BYTES = {"cpu": 2**27, "cuda": 2**31}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ceilings:
+    """Sustained limits of a device.
+
+    Attributes:
+        flops_per_s: dtype name -> FLOP/s of a square matrix product, the median of several.
+        bytes_per_s: read plus written bytes per second of a copy far larger than the caches, likewise.
+        gemm_size: dtype name -> rows and columns of the matrices.
+        spent_s: how long measuring took.
+    """
+
+    flops_per_s: dict[str, float]
+    bytes_per_s: float
+    gemm_size: dict[str, int]
+    spent_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mfu:
+    """Model FLOPs utilisation.
+
+    Attributes:
+        value: model FLOP/s over the measured ceiling.
+        error: why it cannot be true; empty if it can.
+    """
+
+    value: float
+    error: str = ""
+
+
+def measure(device: torch.device, dtypes: tuple[str, ...] = ("fp32",)) -> Ceilings:
+    """Measure matrix products in each dtype and a copy, with the thread settings in force.
+
+    Args:
+        device: CPU or CUDA device.
+        dtypes: `fp32`, `bf16`, `fp16`.
+
+    Returns:
+        The ceilings; on a CPU within about half a second a dtype.
+    """
+    begin = time.perf_counter()
+    flops_per_s, sizes = {}, {}
+    for name in dtypes:
+        flops_per_s[name], sizes[name] = _gemm(device, name)
+    bytes_per_s = _copy(device)
+    return Ceilings(
+        flops_per_s=flops_per_s,
+        bytes_per_s=bytes_per_s,
+        gemm_size=sizes,
+        spent_s=time.perf_counter() - begin,
+    )
+
+
+def mfu(model_flops: float, step_time_s: float, ceiling_flops_per_s: float) -> Mfu:
+    """Model FLOPs utilisation of a step against the measured ceiling of its dtype."""
+    value = model_flops / step_time_s / ceiling_flops_per_s
+    if value <= MFU_LIMIT:
+        return Mfu(value=value)
+    return Mfu(
+        value=value,
+        error=f"MFU of {value:.0%} against the measured ceiling: the FLOP count, the time or the ceiling is wrong",
+    )
+
+
+def _gemm(device: torch.device, dtype_name: str) -> tuple[float, int]:
+    """FLOP/s and size: the size is doubled until one product takes the target time."""
+    import torch
+
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype_name]
+    size = _FIRST_SIZE[device.type]
+    while True:
+        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        out = torch.empty(size, size, device=device, dtype=dtype)
+        multiply = _operation(torch.mm, a, b, out)
+        multiply()
+        step_time_s = _time(device, multiply, samples=1)
+        if step_time_s >= _TARGET_S[device.type] or size >= _LARGEST_SIZE[device.type]:
+            return 2.0 * size**3 / _time(device, multiply, samples=_SAMPLES), size
+        size *= 2
+
+
+def _operation(
+    mm: Callable[..., torch.Tensor], a: torch.Tensor, b: torch.Tensor, out: torch.Tensor
+) -> Callable[[], object]:
+    return lambda: mm(a, b, out=out)
+
+
+def _copy(device: torch.device) -> float:
+    import torch
+
+    source = torch.zeros(_COPY_BYTES[device.type] // 2, dtype=torch.int8, device=device)
+    target = torch.empty_like(source)
+    target.copy_(source)  # the first write maps the pages
+    return 2.0 * source.numel() / _time(device, lambda: target.copy_(source), samples=_SAMPLES)
+
+
+def _time(device: torch.device, operation: Callable[[], object], *, samples: int) -> float:
+    """Median seconds of one operation."""
+    clock = make_clock(str(device))
+
+    def step(mark: Callable[[str], None]) -> None:
+        operation()
+        mark("operation")
+
+    return median(clock.turn(step, 1, ("operation",)).step_time_s for _ in range(samples))
