@@ -1,0 +1,53 @@
+"""The `sdpa_*` back ends: torch's scaled_dot_product_attention, held to one kernel each.
+
+Left alone, SDPA picks a kernel by itself and changes its mind without a word (dropout, a mask or a 3-D tensor is
+enough). Here each back end name admits exactly one kernel, and torch raises where that kernel cannot run.
+
+Shape letters: B batch, T query length, S key length, H query heads, G key/value heads, K head dim.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from t2bench.attention.mask import Mask
+
+KERNELS: dict[str, SDPBackend] = {
+    "sdpa_math": SDPBackend.MATH,
+    "sdpa_flash": SDPBackend.FLASH_ATTENTION,
+    "sdpa_efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "sdpa_cudnn": SDPBackend.CUDNN_ATTENTION,
+}
+
+# The memory-efficient kernel wants as many key/value heads as query heads; the others group queries by themselves.
+_NO_GQA = frozenset({"sdpa_efficient"})
+
+
+def attention(
+    q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, *, backend: str, scale: float, dropout_p: float
+) -> Tensor:
+    """Attention by one forced SDPA kernel; arguments and result as in `t2bench.attention.dispatch.attend`.
+
+    Raises:
+        RuntimeError: the kernel cannot do this (from torch: "No available kernel").
+    """
+    heads, kv_heads = q_BHTK.shape[1], k_BGSK.shape[1]
+    num_queries, num_keys = q_BHTK.shape[2], k_BGSK.shape[2]
+    if heads != kv_heads and backend in _NO_GQA:
+        k_BGSK = k_BGSK.repeat_interleave(heads // kv_heads, dim=1)
+        v_BGSK = v_BGSK.repeat_interleave(heads // kv_heads, dim=1)
+    is_causal = mask.is_flag(num_queries, num_keys)
+    visible_BHTS = None if is_causal else mask.visible(num_queries, num_keys, q_BHTK.device)
+    with sdpa_kernel([KERNELS[backend]]):
+        return F.scaled_dot_product_attention(
+            q_BHTK,
+            k_BGSK,
+            v_BGSK,
+            attn_mask=visible_BHTS,
+            dropout_p=dropout_p,
+            is_causal=is_causal,
+            scale=scale,
+            enable_gqa=k_BGSK.shape[1] != heads,
+        )

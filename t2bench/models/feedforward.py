@@ -1,0 +1,46 @@
+"""Feed-forward: two linear maps with a non-linearity between them, the same at every position.
+
+    plain  act(x W1 + b1) W2 + b2                      Vaswani et al. 2017, eq. 2
+    gated  (act(x Wg + bg) * (x W1 + b1)) W2 + b2      Shazeer 2020, eq. 5 and 6 (GEGLU, SwiGLU, ...)
+
+Shape letters: B batch, T length, D width, F hidden features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from t2bench.models.linear import Linear
+from t2bench.spec.model import ModelSpec
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,  # x Phi(x), Hendrycks & Gimpel 2016
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,  # x sigmoid(x); SwiGLU when gated
+}
+
+
+class FeedForward(nn.Module):
+    """The feed-forward sub-layer, plain or gated."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[spec.activation]
+        self.dropout = spec.dropout
+        self.gate = Linear(spec.width, spec.ff, bias=spec.bias) if spec.gated else None
+        self.up = Linear(spec.width, spec.ff, bias=spec.bias)
+        self.down = Linear(spec.ff, spec.width, bias=spec.bias)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """x_BTD -> x_BTD, same dtype."""
+        up_BTF = self.up(x_BTD)
+        h_BTF = self.activation(up_BTF) if self.gate is None else self.activation(self.gate(x_BTD)) * up_BTF
+        if self.dropout > 0.0:
+            h_BTF = F.dropout(h_BTF, self.dropout, self.training)
+        out_BTD: Tensor = self.down(h_BTF)
+        return out_BTD

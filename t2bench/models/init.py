@@ -1,0 +1,87 @@
+"""Initialisation and the logical names of parameters, in one place.
+
+    parameter                     initial value
+    matrices of layers            uniform +-sqrt(6 / (in + out))     Glorot & Bengio 2010, as tensor2tensor
+    token and output tables       normal, std 1/sqrt(width) if embeddings are scaled by sqrt(width), else 0.02;
+                                  rows that pad the vocabulary: 0
+    learned positions             normal, std 0.02                   GPT-2
+    norm weights / all biases     1 / 0
+
+A *logical* parameter is one matrix of the literature (W_q, W_k, ...), whichever larger matrix it is stacked into. Its
+random numbers depend on the seed, its logical name and its shape alone. So implementation axes (fused projections, back
+end, loss) never change the weights, and variants that share a matrix share its values.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from t2bench.models.linear import FusedLinear
+from t2bench.spec.model import ModelSpec
+
+
+def logical_parameters(model: nn.Module, *, grad: bool = False) -> dict[str, Tensor]:
+    """Every parameter (or its gradient) under its logical name, as a view, sorted by name.
+
+    `decoder.layers.0.self_attention.q.weight` means the same matrix in each layout of projections.
+
+    Args:
+        model: a Transformer.
+        grad: return gradients; parameters that have none are left out.
+
+    Returns:
+        Logical name -> detached view: writing to it changes the model.
+    """
+    found: dict[str, Tensor] = {}
+    for path, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            tensor = parameter.grad if grad else parameter.detach()
+            if tensor is None:
+                continue
+            if isinstance(module, FusedLinear):
+                owner = path.rsplit(".", 2)[0]  # "<attention>.project.<group>" -> "<attention>"
+                found |= {f"{owner}.{part}.{name}": tensor[rows] for part, rows in module.rows()}
+            else:
+                found[f"{path}.{name}" if path else name] = tensor
+    return dict(sorted(found.items()))
+
+
+def load_logical(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Copy parameters in by logical name, whatever layout or dtype they come from.
+
+    Raises:
+        ValueError: the two sets of names differ.
+    """
+    own = logical_parameters(model)
+    if own.keys() != values.keys():
+        raise ValueError(f"parameters differ: {sorted(own.keys() ^ values.keys())}")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(values[name])
+
+
+def initialise(model: nn.Module, spec: ModelSpec, seed: int) -> None:
+    """Set every parameter of a Transformer as the table above says; drawn on the CPU, the same on every device."""
+    table_std = spec.width**-0.5 if spec.embed_scale else 0.02
+    generator = torch.Generator()
+    with torch.no_grad():
+        for name, tensor in logical_parameters(model).items():
+            if tensor.ndim == 1:
+                tensor.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
+                continue
+            generator.manual_seed((seed << 32) + zlib.crc32(name.encode()))
+            draw = torch.empty(tensor.shape, dtype=torch.float32, device="cpu")
+            if name.endswith("table_VD"):
+                draw.normal_(0.0, table_std, generator=generator)
+                draw[spec.vocab :] = 0.0
+            elif name.endswith("positions_MD"):
+                draw.normal_(0.0, 0.02, generator=generator)
+            else:
+                limit = math.sqrt(6.0 / sum(tensor.shape))
+                draw.uniform_(-limit, limit, generator=generator)
+            tensor.copy_(draw)
