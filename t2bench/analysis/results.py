@@ -51,12 +51,16 @@ class Effect:
 
     Attributes:
         ratio: exp(mean over launches of the median over rounds of the paired log ratio).
-        mde: the smallest |ratio - 1| that would have been found with 90 % power; None with one launch.
-        verdict: `lower` / `higher` if the interval excludes 1; `not distinguishable` otherwise; `undecidable` when one
-            launch allows no interval.
-        paired: rounds were shared (same launch, same round); otherwise an unpaired comparison, which a warning says.
+        mde: the smallest ratio - 1 that would have been found with 90 % power; None with one launch, 0 if `exact`.
+        verdict: `lower` / `higher` if the ratio is proven to differ from 1 by Holm's rule, which keeps the chance of
+            any false one among all effects of that metric in the run at 5 %; so an interval (which is about this
+            effect alone) may exclude 1 without a verdict, and a warning says so. `not distinguishable` otherwise;
+            `undecidable` when one launch allows no interval.
+        paired: rounds were shared (same launch, same round). Effects of timed metrics that are not say so in a warning.
         ghost: this is the reference against itself: the run's own null.
         implementation_only: the two variants differ in implementation axes only, so quality is not in question.
+        exact: a counted metric: the ratio is an identity and the verdict needs no statistics.
+        p_value: two-sided, of ratio = 1, before Holm's rule; None with one launch or if `exact`.
     """
 
     group: str
@@ -70,6 +74,8 @@ class Effect:
     num_launches: int
     ghost: bool = False
     implementation_only: bool = False
+    exact: bool = False
+    p_value: float | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -95,14 +101,18 @@ class ExactScaling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimedScaling:
-    """Time of one sequence (step time / batch) against length, with a bootstrap over launches.
+    """Time of one sequence (step time / batch) against length, with intervals over launches.
 
     Attributes:
-        exponent: log-log slope over all lengths.
+        metric: `sequence_time_s`.
+        values: time of one sequence in seconds at each length.
+        exponent: log-log slope over all lengths; None for one length.
         local: (L1, L2, slope between them) for neighbouring lengths.
-        coefficients: a + b L + c L^2, all non-negative; None where the fit was refused.
-        residual: largest relative deviation of the fit from a launch median.
-        parity_length: where c L^2 = b L, inside twice the measured range; None otherwise.
+        coefficients: a + b L + c L^2, all non-negative, in seconds; None where the fit was refused. A term that the
+            data do not support is 0, its interval says how large it could be.
+        residual: largest relative deviation of the fit from a measured value; None if nothing was fitted.
+        parity_length: where c L^2 = b L, inside twice the measured range; None otherwise. Its interval is cut to that
+            range.
         refused: why no coefficients are given (too few lengths, residual too large, ...); empty if they are.
     """
 
@@ -173,6 +183,58 @@ class Rung:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NullSummary:
+    """What the run says about itself: the reference against its ghost, over all groups.
+
+    Attributes:
+        num_effects: ghost effects of the step time that have an interval.
+        num_covering: how many of these intervals hold 1; 95 % of them should.
+        widest: largest |ratio - 1| of any ghost effect: differences below this are within the run's own noise.
+    """
+
+    num_effects: int
+    num_covering: int
+    widest: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComparisonRow:
+    """One metric of one case on two sides.
+
+    Attributes:
+        case: case id; in a comparison of variants, that of the candidate.
+        baseline: the baseline's value; None if it is missing there.
+        candidate: the candidate's value; None if it is missing there.
+        effect: candidate / baseline; None if either is missing or no ratio exists.
+        note: why there is no effect, or empty.
+    """
+
+    case: str
+    metric: str
+    unit: str
+    baseline: Interval | None
+    candidate: Interval | None
+    effect: Effect | None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """One candidate (a run, or a variant of a run) against one baseline.
+
+    Attributes:
+        baseline: run id, or variant name.
+        candidate: likewise.
+        differences: what differs between the two machines, installations or protocols, in words.
+    """
+
+    baseline: str
+    candidate: str
+    rows: tuple[ComparisonRow, ...]
+    differences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Analysis:
     """Everything a report shows.
 
@@ -182,6 +244,7 @@ class Analysis:
         measured_memory: case id -> metric -> value, from the memory pass.
         launches: the number of launches measured.
         inside_fraction: share of the run's wall time spent inside timed windows and warm-up; None while unknown.
+        null: the ghost effects summed up; None without a ghost.
         warnings: about the run as a whole.
     """
 
@@ -198,4 +261,5 @@ class Analysis:
     measured_memory: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     launches: int = 0
     inside_fraction: float | None = None
+    null: NullSummary | None = None
     warnings: tuple[str, ...] = ()
