@@ -1,0 +1,253 @@
+"""Truth before speed: is this variant, on this device and in this dtype, the model that its spec says?
+
+A variant at full width, but with two layers a stack and a small vocabulary, is compared with itself computed in float64
+by the attention oracle with unfused projections and dense loss: the same weights must give the same logits, loss and
+gradients. Then causality, padding, and the back end that really ran. That the float64 model is itself what the
+literature says is the business of the parity tests.
+
+Weights are drawn large (a gain of 1.7 per matrix). With freshly initialised weights most mistakes hide below any sane
+tolerance, because attention is uniform and activations are linear there.
+
+Shape letters: B batch, T length, S source length, V vocabulary (padded).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from t2bench.attention.dispatch import REFERENCE, takes_mask_tensor
+from t2bench.attention.verify import (
+    Check,
+    backend_checks,
+    check_attention,
+    numeric_check,
+    refused,
+    scaled_error,
+    tolerance,
+)
+from t2bench.attention.witness import Seen, observe
+from t2bench.models.attention import Attention
+from t2bench.models.init import load_logical, logical_parameters
+from t2bench.models.loss import IGNORE
+from t2bench.models.transformer import Transformer, build
+from t2bench.spec.case import Case
+from t2bench.spec.model import ModelSpec
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+MAX_LAYERS = 2
+MAX_VOCAB = 256
+MAX_LENGTH = 24
+CHUNK_TOKENS = 13  # small enough that the chunked loss has several chunks, the last one partial
+GAIN = 1.7
+MODEL_ROUNDING_UNITS = 64  # rounding adds up over layers; a wrong model is off by more than its own size
+
+Batch = dict[str, Tensor]
+
+
+def check_case(case: Case, *, device: torch.device | str) -> tuple[Check, ...]:
+    """The checks that a case needs before it is timed: of the operator for `attention`, else of the model."""
+    spec, dtype = case.model, DTYPES[case.dtype]
+    if case.workload.kind != "attention":
+        trains = case.workload.trains
+        return check(spec, device=device, dtype=dtype, seed=case.seed, length=case.length, trains=trains)
+    return check_attention(
+        spec.attention,
+        heads=spec.heads,
+        kv_heads=spec.num_kv_heads,
+        head_dim=spec.dim_per_head,
+        causal=case.workload.causal,
+        backward=case.workload.backward,
+        dtype=dtype,
+        device=device,
+        length=case.length,
+        seed=case.seed,
+    )
+
+
+def check(
+    spec: ModelSpec,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    seed: int,
+    length: int,
+    trains: bool = True,
+) -> tuple[Check, ...]:
+    """Check a variant on small inputs.
+
+    Args:
+        spec: the variant; layers and vocabulary are reduced, widths are not.
+        device: where it will run.
+        dtype: of its parameters.
+        seed: of weights and tokens.
+        length: tokens per sequence of the case; at most `MAX_LENGTH` are used.
+        trains: check gradients and the backward kernels too.
+
+    Returns:
+        One verdict per property, in the order checked. After a refusal by torch the rest is left out.
+    """
+    small = dataclasses.replace(
+        spec,
+        enc_layers=min(spec.enc_layers, MAX_LAYERS),
+        dec_layers=min(spec.dec_layers, MAX_LAYERS),
+        vocab=min(spec.vocab, MAX_VOCAB),
+    )
+    batch = _batch(small, min(length, MAX_LENGTH), seed, device)
+    model = _variant(small, device, dtype, seed)
+    try:
+        checks = _numerics(model, batch, device, trains)
+        error = checks[0].error
+        assert error is not None
+        # Two runs of one model may each be off by what it is off from the oracle, and no more.
+        allowed = max(tolerance(dtype, error, MODEL_ROUNDING_UNITS), torch.finfo(dtype).eps)
+        checks += _observed(model, batch, trains)
+        if model.decoder is not None:
+            checks.append(_causality(model, batch, allowed))
+        checks += _padding(model, batch, allowed)
+    except RuntimeError as failure:
+        return (refused(spec.attention, failure),)
+    return tuple(checks)
+
+
+def _batch(spec: ModelSpec, length: int, seed: int, device: torch.device | str) -> Batch:
+    """Two sequences of tokens, their labels (a few of them to be ignored), and a shorter source."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens_BT = torch.randint(0, spec.vocab, (2, length + 1), generator=generator)
+    labels_BT = tokens_BT[:, 1:].clone()
+    labels_BT[1, : length // 3] = IGNORE
+    batch = {"tokens": tokens_BT[:, :-1], "labels": labels_BT}
+    if spec.arch == "encdec":
+        batch["source"] = torch.randint(0, spec.vocab, (2, max(1, length - 3)), generator=generator)
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def _variant(spec: ModelSpec, device: torch.device | str, dtype: torch.dtype, seed: int) -> Transformer:
+    """The model with large weights, in evaluation mode (dropout off)."""
+    model = build(spec, device=device, dtype=dtype, seed=seed).eval()
+    model.chunk_tokens = CHUNK_TOKENS
+    generator = torch.Generator()
+    for name, tensor in logical_parameters(model).items():
+        generator.manual_seed((seed << 32) + zlib.crc32(name.encode()) + 1)
+        draw = torch.empty(tensor.shape).normal_(generator=generator)
+        if tensor.ndim == 1:
+            draw = 0.1 * draw + (1.0 if "norm" in name and name.endswith("weight") else 0.0)
+        else:
+            draw *= GAIN * tensor.shape[-1] ** -0.5
+        tensor.copy_(draw)
+    return model
+
+
+def _plain(spec: ModelSpec, like: Transformer, device: torch.device | str, dtype: torch.dtype) -> Transformer:
+    """The plain implementation of the same function, with the weights of `like`."""
+    plain = dataclasses.replace(spec, attention="math", projections="separate", loss="dense")
+    model = build(plain, device=device, dtype=dtype).eval()
+    load_logical(model, logical_parameters(like))
+    return model
+
+
+def _logits(model: Transformer, batch: Mapping[str, Tensor], **lengths: Tensor) -> Tensor:
+    with torch.no_grad():
+        logits_BTV: Tensor = model(batch["tokens"], source_BS=batch.get("source"), **lengths)
+    return logits_BTV
+
+
+def _results(model: Transformer, batch: Batch, trains: bool) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """Logits, loss and gradients by logical name."""
+    logits_BTV = _logits(model, batch)
+    model.zero_grad(set_to_none=True)
+    with torch.set_grad_enabled(trains):
+        loss = model.loss(model.hidden(batch["tokens"], source_BS=batch.get("source")), batch["labels"])
+        if trains:
+            loss.backward()  # type: ignore[no-untyped-call]
+    gradients = tuple(logical_parameters(model, grad=True).values())
+    return logits_BTV, loss.detach(), gradients
+
+
+def _numerics(model: Transformer, batch: Batch, device: torch.device | str, trains: bool) -> list[Check]:
+    """Logits, loss and gradients against the float64 oracle."""
+    spec, dtype = model.spec, model.table_VD.dtype
+    oracle = _plain(spec, model, device, torch.float64)
+    for module in oracle.modules():
+        if isinstance(module, Attention):
+            module.backend = REFERENCE
+    exact = _results(oracle, batch, trains)
+    found = _results(model, batch, trains)
+    low_precision = torch.finfo(dtype).bits < 32
+    naive = _results(_plain(spec, model, device, dtype), batch, trains) if low_precision else found
+    what = f"{spec.attention}, {spec.projections}, {spec.loss} loss against the float64 reference"
+    checks = []
+    for name, x, y, z in zip(("logits", "loss"), found, exact, naive, strict=False):
+        assert isinstance(x, Tensor) and isinstance(y, Tensor) and isinstance(z, Tensor)
+        allowed = tolerance(dtype, scaled_error([z], [y]), MODEL_ROUNDING_UNITS)
+        checks.append(numeric_check(f"numerics: {name}", scaled_error([x], [y]), allowed, f"{name} by {what}"))
+    if trains:
+        # Some gradients are zero but for rounding (softmax does not feel a bias on all keys): they are judged on the
+        # scale of the others.
+        floor = 1e-2 * max(float(g.abs().max()) for g in exact[2])
+        allowed = 5 * tolerance(dtype, scaled_error(naive[2], exact[2], floor), MODEL_ROUNDING_UNITS)
+        error = scaled_error(found[2], exact[2], floor)
+        checks.append(numeric_check("numerics: gradients", error, allowed, f"gradients by {what}"))
+    return checks
+
+
+def _observed(model: Transformer, batch: Batch, trains: bool) -> tuple[Check, ...]:
+    """The back end that runs in the mode that will be timed: with the spec's dropout if it trains."""
+    with observe() as seen:
+        _step(model.train(trains), batch, trains)
+    model.eval()
+    return _only(model.spec.attention, seen, trains)
+
+
+def _step(model: Transformer, batch: Batch, trains: bool) -> None:
+    with torch.set_grad_enabled(trains):
+        loss = model.loss(model.hidden(batch["tokens"], source_BS=batch.get("source")), batch["labels"])
+        if trains:
+            loss.backward()  # type: ignore[no-untyped-call]
+
+
+def _only(requested: str, seen: Seen, trains: bool) -> tuple[Check, ...]:
+    return backend_checks(requested, seen, backward=trains)
+
+
+def _causality(model: Transformer, batch: Batch, allowed: float) -> Check:
+    """Changing later tokens leaves earlier logits alone, and does change later ones."""
+    length = batch["tokens"].shape[1]
+    cut = max(1, 2 * length // 3)
+    changed = {**batch, "tokens": batch["tokens"].clone()}
+    changed["tokens"][:, cut:] = (changed["tokens"][:, cut:] + 1) % model.spec.vocab
+    before_BTV, after_BTV = _logits(model, batch), _logits(model, changed)
+    error = scaled_error([after_BTV[:, :cut]], [before_BTV[:, :cut]])
+    if cut < length and torch.equal(after_BTV[:, cut:], before_BTV[:, cut:]):
+        return Check(name="causality", passed=False, detail="changing tokens changes no logits, not even their own")
+    return numeric_check("causality", error, allowed, f"earlier logits after tokens from position {cut} on changed")
+
+
+def _padding(model: Transformer, batch: Batch, allowed: float) -> list[Check]:
+    """What stands in padding does not matter, and a padded sequence equals the same one unpadded."""
+    spec = model.spec
+    side = "source" if spec.arch == "encdec" else "tokens"
+    argument = "source_lengths_B" if spec.arch == "encdec" else "lengths_B"
+    device = batch["tokens"].device
+    if spec.arch != "decoder" and not takes_mask_tensor(spec.attention, device.type):
+        detail = f"does not apply: {spec.attention} takes no padding mask on {device.type}, so batches have none"
+        return [Check(name="padding", passed=True, detail=detail)]
+    full = batch[side].shape[1]
+    kept = max(1, full - 5)
+    lengths_B = torch.tensor([full, kept], device=device)
+    valid = slice(None) if spec.arch == "encdec" else slice(kept)
+    changed = {**batch, side: batch[side].clone()}
+    changed[side][1, kept:] = (changed[side][1, kept:] + 1) % spec.vocab
+    alone = {name: tensor[1:] for name, tensor in batch.items()}
+    alone[side] = alone[side][:, :kept]
+    padded_TV = _logits(model, batch, **{argument: lengths_B})[1, valid]
+    other_TV = _logits(model, changed, **{argument: lengths_B})[1, valid]
+    alone_TV = _logits(model, alone)[0]
+    return [
+        numeric_check("padding: ignored", scaled_error([other_TV], [padded_TV]), allowed, "logits with other padding"),
+        numeric_check("padding: unpadded", scaled_error([alone_TV], [padded_TV]), allowed, "logits without padding"),
+    ]
