@@ -102,3 +102,16 @@ def write_atomically(path: Path, text: str) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def point_latest(path: Path) -> None:
+    """Let `latest` beside the run point to it; on a file system without links there is none."""
+    link = path.parent / "latest"
+    if link.exists() and not link.is_symlink():
+        return
+    temporary = path.parent / f".latest-{os.getpid()}"
+    try:
+        temporary.symlink_to(path.name)
+        os.replace(temporary, link)
+    except OSError:
+        temporary.unlink(missing_ok=True)

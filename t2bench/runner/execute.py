@@ -7,11 +7,10 @@ replicates rather than some groups with all, and the replicates of a group are s
 from __future__ import annotations
 
 import os
-import platform
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,20 @@ from t2bench.meters import environment as env
 from t2bench.records import PROTOCOL, Record
 from t2bench.runner import directory as run_directory
 from t2bench.runner import passes
+from t2bench.runner.estimate import Estimator
 from t2bench.runner.journal import Journal
-from t2bench.runner.launcher import Launcher, WorkerFailed, launcher
+from t2bench.runner.launcher import Launcher, launcher
+from t2bench.runner.machine import Machine, look_at
 from t2bench.runner.observer import Observer
 from t2bench.runner.recording import Recorder
 from t2bench.runner.turns import Bench, measure_launch
 from t2bench.spec.case import Case, Plan
+from t2bench.spec.loader import dump_suite
 from t2bench.spec.suite import Suite
 from t2bench.workloads.text import write_tokens
 
-SETUP_TIMEOUT_S = 120.0
-MEMORY_SHARE = 0.8  # of what the device has, when the suite states no limit
-OVERHEAD_PER_LAUNCH_S = 0.3
+ENDED = ("ok", "not_steady")  # a record of any other status ends its case: it is not tried again in this run
+BATCHES_OF_TEXT = 8  # enough that a workload's batches do not overlap much
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,9 +80,9 @@ def execute(suite: Suite, plan: Plan, options: Options, observer: Observer) -> P
     Raises:
         DirectoryError: the run directory cannot be used.
         RunLocked: another process uses it.
+        TextError: `data` holds no text.
         OSError: the disk is full or gone; what was recorded before is intact.
         WorkerFailed: no worker can be started at all.
-        FileNotFoundError: `data` holds no text.
         KeyboardInterrupt: interrupted; workers are gone, the journal is complete up to the last finished unit.
     """
     digest = run_directory.suite_digest(suite, options.only)
@@ -97,268 +98,251 @@ def execute(suite: Suite, plan: Plan, options: Options, observer: Observer) -> P
         with tempfile.TemporaryDirectory(prefix="t2bench-") as scratch:
             start = launcher(options.isolation, env.worker_environment(threads))
             try:
-                session = _Session(suite, plan, options, observer, journal, path, digest, known, start, threads)
-                session.run(Path(scratch))
+                machine = look_at(start, suite, plan, threads)
+                tokens, data = _write_tokens(plan, options.data, Path(scratch))
+                state = _RunState(path, journal, observer, known)
+                state.describe(suite, plan, options, machine, digest, data, isolation=start.isolation)
+                _measure_all(suite, plan, options, start, machine, tokens, state)
             finally:
                 start.close()
     return path
 
 
-class _Session:
-    """The state of one execution."""
+class _RunState:
+    """What a run has on disk and what was learnt from it."""
 
-    def __init__(
+    def __init__(self, path: Path, journal: Journal, observer: Observer, known: dict[str, Any]) -> None:
+        self.path, self.journal, self.observer = path, journal, observer
+        self.environment = {"run": f"{path.parent.name}/{path.name}", **known}
+        self.began, self.cpu_began = time.monotonic(), time.process_time()
+        self.wall_before_s = float(known.get("wall_s", 0.0))
+        self.inside_s = float(known.get("inside_s", 0.0))
+        self.ended = {record.case for record in journal.records if record.status not in ENDED}
+        self.checksums: dict[str, float] = {}
+        for record in journal.records:
+            self._learn(record)
+
+    @property
+    def run(self) -> str:
+        """The run's id."""
+        return str(self.environment["run"])
+
+    def describe(
         self,
         suite: Suite,
         plan: Plan,
         options: Options,
-        observer: Observer,
-        journal: Journal,
-        path: Path,
+        machine: Machine,
         digest: str,
-        known: Mapping[str, Any],
-        start: Launcher,
-        threads: int,
+        data: dict[str, Any],
+        *,
+        isolation: str,
     ) -> None:
-        self.suite, self.plan, self.options, self.observer = suite, plan, options, observer
-        self.journal, self.path, self.digest, self.known = journal, path, digest, dict(known)
-        self.launcher, self.threads = start, threads
-        self.began = time.monotonic()
-        self.cpu_began = time.process_time()
-        self.wall_before = float(known.get("wall_s", 0.0))
-        self.inside_s = float(known.get("inside_s", 0.0))
-        self.dead = {r.case for r in journal.records if r.status not in ("ok", "not_steady")}
-        self.predicted: dict[str, float] = {}
-        self.step_estimate_s: dict[str, float] = {}
-        for record in journal.records:
-            self._learn(record)
-
-    def run(self, scratch: Path) -> None:
-        """Everything that is still to be done."""
-        self._prepare(scratch)
-        self._predict()
-        launches = range(self.suite.measure.launches)
-        todo = [
-            (launch, cases)
-            for launch in launches
-            for group, cases in self.plan.groups.items()
-            if not any((case.id, "time", launch) in self.journal for case in cases)
-        ]
-        self.observer.estimated(sum(self._group_estimate_s(cases) for _, cases in todo), len(todo))
-        limit_s = self.options.max_time_s or self.suite.limits.max_time_s
-        for done, (launch, cases) in enumerate(todo):
-            if limit_s is not None and time.monotonic() - self.began > limit_s:
-                self.observer.note(f"time limit of {limit_s:g} s reached; {len(todo) - done} launches not measured")
-                break
-            left_s = sum(self._group_estimate_s(c) for _, c in todo[done:])
-
-            def watch(what: str, done: int = done, left_s: float = left_s) -> None:
-                self.observer.working(what, done, len(todo), left_s)
-
-            self._measure(launch, cases, watch)
-        self._save(finished=True)
-
-    def _prepare(self, scratch: Path) -> None:
-        setup = {"device": self.suite.device, "threads": self.threads, "memory_limit_bytes": None}
-        runtime, ceilings = self._ask_machine(setup)
-        available = passes.GIB * self.suite.limits.memory_gib if self.suite.limits.memory_gib else None
-        self.memory_limit_bytes = int(available or MEMORY_SHARE * runtime["available_bytes"])
-        setup["memory_limit_bytes"] = self.memory_limit_bytes if self.suite.device == "cpu" else None
-        tokens, data = self._write_tokens(scratch)
-        self.bench = Bench(
-            launcher=self.launcher,
-            setup=setup,
-            tokens=tokens,
-            measure=self.suite.measure,
-            limits=self.suite.limits,
-            recorder=Recorder(self.known.get("run", f"{self.suite.name}/{self.path.name}")),
-            seed=self.suite.seed,
-        )
+        """Write `suite.yaml` and `environment.json`."""
         host = env.host()
-        self.known = {
-            "run": self.bench.recorder.run,
-            "suite": self.suite.resolved,
-            "digest": self.digest,
+        self.environment = {
+            "started": _now(),
+            **self.environment,
+            "suite": suite.resolved,
+            "digest": digest,
             "protocol": PROTOCOL,
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            **self.known,
-            "device": self.suite.device,
+            "device": suite.device,
             "host": host,
-            "torch": runtime,
-            "ceilings": ceilings,
-            "fingerprint": env.fingerprint(host, runtime),
-            "memory_limit_bytes": self.memory_limit_bytes,
-            "threads": self.threads,
-            "isolation": self.launcher.isolation,
+            "torch": machine.runtime,
+            "ceilings": machine.ceilings,
+            "fingerprint": env.fingerprint(host, machine.runtime),
+            "memory_limit_bytes": machine.memory_limit_bytes,
+            "isolation": isolation,
             "data": data,
-            "python": platform.python_version(),
-            "argv": list(self.options.argv),
-            "plan": {"groups": {group: [c.id for c in cases] for group, cases in self._all_groups().items()}},
+            "argv": list(options.argv),
+            "plan": {"groups": _case_ids_by_group(plan)},
         }
-        self._save_suite()
-        self._save(finished=False)
+        run_directory.write_atomically(self.path / "suite.yaml", dump_suite(suite))
+        self.save()
 
-    def _ask_machine(self, setup: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        worker = self.launcher.start()
-        try:
-            worker.ask({"op": "configure", **setup}, SETUP_TIMEOUT_S)
-            runtime = worker.ask({"op": "runtime"}, SETUP_TIMEOUT_S)["runtime"]
-            if self.suite.device == "cuda" and not runtime["cuda_available"]:
-                raise WorkerFailed("error", "device cuda was asked for, but torch sees no CUDA device here")
-            dtypes = sorted({case.dtype for case in self.plan.cases})
-            ceilings = worker.ask({"op": "ceilings", "dtypes": dtypes}, SETUP_TIMEOUT_S)["ceilings"]
-        finally:
-            worker.close()
-        return runtime, ceilings
-
-    def _all_groups(self) -> dict[str, list[Case]]:
-        groups: dict[str, list[Case]] = {}
-        for case in [*self.plan.cases, *(refusal.case for refusal in self.plan.refusals)]:
-            groups.setdefault(case.group, []).append(case)
-        return groups
-
-    def _write_tokens(self, scratch: Path) -> tuple[dict[int, Path], dict[str, Any]]:
-        """One token file per vocabulary, so that no worker spends its start on text."""
-        cases = [case for case in self.plan.cases if case.workload.kind != "attention"]
-        paths: dict[int, Path] = {}
-        data: dict[str, Any] = {}
-        for vocab in sorted({case.model.vocab for case in cases}):
-            needed = max(case.tokens for case in cases if case.model.vocab == vocab)
-            paths[vocab] = scratch / f"tokens-{vocab}.npy"
-            source = write_tokens(paths[vocab], vocab=vocab, data=self.options.data, min_tokens=4 * needed)
-            data[str(vocab)] = {
-                "sha256": source.sha256,
-                "documents": source.documents,
-                "tokens": source.tokens,
-                "description": source.description,
-            }
-        return paths, data
-
-    def _predict(self) -> None:
-        for refusal in self.plan.refusals:
-            if (refusal.case.id, "plan", 0) not in self.journal:
-                self._append([passes.refused(self.bench, refusal)])
-        todo = [case for case in self.plan.cases if (case.id, "plan", 0) not in self.journal]
-        with passes.Predictor(self.bench, self.known["ceilings"], self.memory_limit_bytes) as predictor:
-            for done, case in enumerate(todo):
-                self.observer.working(f"predicting {case.id}", done, len(todo), None)
-                self._append([predictor.predict(case)])
-        self.truth = passes.TruthKeeper(self.bench)
-        self._save(finished=False)
-
-    def _measure(self, launch: int, cases: Sequence[Case], watch: Any) -> None:
-        """One launch of one group, after the checks and counts that must precede it."""
-        for case in cases:
-            if not case.ghost and case.id not in self.dead:
-                watch(f"checking {case.id}")
-                self._check(case, cases)
-        alive = [case for case in cases if case.id not in self.dead and self._original(case, cases) not in self.dead]
-        if not alive:
-            return
-        together = passes.fits_together(alive, self.predicted, self.memory_limit_bytes)
-        began = time.monotonic()
-        records, inside_s = measure_launch(
-            self.bench, alive, launch, interleave="token" if together else "launches", watch=watch
-        )
-        self.inside_s += inside_s
-        took_s = time.monotonic() - began
-        for case in alive:
-            self.step_estimate_s[case.group] = took_s
-        self._append([self._verified(record) for record in records])
-        self._save(finished=False)
-
-    def _original(self, case: Case, cases: Sequence[Case]) -> str:
-        """Id of the case that a ghost doubles; a case's own id otherwise."""
-        if not case.ghost:
-            return case.id
-        return next((c.id for c in cases if not c.ghost and c.variant == self.plan.reference), case.id)
-
-    def _check(self, case: Case, cases: Sequence[Case]) -> None:
-        if self.suite.measure.truth and (case.id, "truth", 0) not in self.journal:
-            self._append([self.truth.check(case)])
-        if case.id in self.dead or (case.id, "counters", 0) in self.journal:
-            return
-        counted, loss = passes.count(self.bench, case)
-        reference = next((c for c in cases if c.variant == self.plan.reference), None)
-        known = self._checksum(reference.id) if reference is not None and reference.id != case.id else None
-        if loss is not None and counted.status == "ok" and reference is not None and known is not None:
-            problem = passes.disagreement(case, loss, reference, known)
-            if problem:
-                counted = replace(counted, status="wrong_numerics", reason=problem)
-        unit = [counted]
-        if counted.status == "ok":
-            unit.append(passes.weigh(self.bench, case))
-        self._append(unit)
-
-    def _checksum(self, case_id: str) -> float | None:
-        for record in self.journal.records:
-            if record.case == case_id and record.pass_ == "counters":
-                value = record.observed.get("checksum")
-                return None if value is None else float(value)
-        return None
-
-    def _verified(self, record: Record) -> Record:
-        """A timed launch must have computed what the counters pass verified: nobody times a no-op."""
-        case = next(c for c in self.plan.cases if c.id == record.case)
-        expected = self._checksum(case.id if not case.ghost else f"{case.group}/{self.plan.reference}")
-        seen = record.observed.get("checksum")
-        if record.status != "ok" or expected is None or seen is None:
-            return record
-        problem = passes.disagreement(case, float(seen), case, expected)
-        return replace(record, status="wrong_numerics", reason=f"timed launch: {problem}") if problem else record
-
-    def _append(self, unit: Sequence[Record]) -> None:
+    def append(self, unit: Sequence[Record]) -> None:
+        """Put one unit on the disk."""
         self.journal.append(unit)
         for record in unit:
             self._learn(record)
             self.observer.recorded(record)
 
     def _learn(self, record: Record) -> None:
-        if record.status not in ("ok", "not_steady"):
-            self.dead.add(record.case)
-        if record.pass_ == "plan" and record.metrics:
-            self.predicted[record.case] = record.metrics["tracked_peak_bytes"].value or 0.0
-            self.step_estimate_s[record.case] = record.metrics["step_time_s"].value or 0.0
+        if record.status not in ENDED:
+            self.ended.add(record.case)
+        checksum = record.observed.get("checksum")
+        if record.pass_ == "counters" and checksum is not None:
+            self.checksums[record.case] = float(checksum)
 
-    def _group_estimate_s(self, cases: Sequence[Case]) -> float:
-        """Seconds one launch of a group will take: as measured last time, else from the predicted step times."""
-        alive = [case for case in cases if case.id not in self.dead]
-        if alive and alive[0].group in self.step_estimate_s:
-            return self.step_estimate_s[alive[0].group]
-        measure = self.suite.measure
-        total = 0.0
-        for case in alive:
-            step_s = self.step_estimate_s.get(case.id, 0.0)
-            turn_s = max(step_s, measure.min_sample_s) + step_s
-            total += max(measure.warmup_s, measure.warmup_calls * step_s) + measure.rounds * turn_s
-            total += OVERHEAD_PER_LAUNCH_S
-        return total
+    @property
+    def wall_s(self) -> float:
+        """Seconds since this execution began."""
+        return time.monotonic() - self.began
 
-    def _save_suite(self) -> None:
-        from t2bench.spec.loader import dump_suite
-
-        run_directory.write_atomically(self.path / "suite.yaml", dump_suite(self.suite))
-
-    def _save(self, *, finished: bool) -> None:
-        wall_s = time.monotonic() - self.began
-        self.known |= {
-            "wall_s": self.wall_before + wall_s,
+    def save(self, *, finished: bool = False) -> None:
+        """Replace `environment.json`."""
+        self.environment |= {
+            "wall_s": self.wall_before_s + self.wall_s,
             "inside_s": self.inside_s,
-            "scheduler_cpu_share": (time.process_time() - self.cpu_began) / max(wall_s, 1e-9),
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z") if finished else None,
+            "scheduler_cpu_share": (time.process_time() - self.cpu_began) / max(self.wall_s, 1e-9),
+            "finished": _now() if finished else None,
         }
-        run_directory.write_environment(self.path, self.known)
-        if finished:
-            _point_latest(self.path)
+        run_directory.write_environment(self.path, self.environment)
 
 
-def _point_latest(path: Path) -> None:
-    """`latest` beside the run points to it; a file system without links simply has none."""
-    link = path.parent / "latest"
-    if link.is_symlink() or not link.exists():
-        temporary = path.parent / f".latest-{os.getpid()}"
-        try:
-            temporary.symlink_to(path.name)
-            os.replace(temporary, link)
-        except OSError:
-            temporary.unlink(missing_ok=True)
+def _measure_all(
+    suite: Suite,
+    plan: Plan,
+    options: Options,
+    start: Launcher,
+    machine: Machine,
+    tokens: dict[int, Path],
+    state: _RunState,
+) -> None:
+    bench = Bench(
+        launcher=start,
+        setup=machine.setup,
+        tokens=tokens,
+        measure=suite.measure,
+        limits=suite.limits,
+        recorder=Recorder(state.run),
+        seed=suite.seed,
+    )
+    estimator = Estimator(suite.measure)
+    _predict(plan, bench, machine, state)
+    for record in state.journal.records:
+        estimator.learn(record)
+    state.save()
+    todo = [
+        (launch, cases)
+        for launch in range(suite.measure.launches)
+        for cases in plan.groups.values()
+        if not any((case.id, "time", launch) in state.journal for case in cases)
+    ]
+    state.observer.estimated(sum(estimator.launch_s(cases) for _, cases in todo), len(todo))
+    limit_s = options.max_time_s or suite.limits.max_time_s
+    groups = _Groups(plan.reference, bench, machine.memory_limit_bytes, estimator, state)
+    for done, (launch, cases) in enumerate(todo):
+        if limit_s is not None and state.wall_s > limit_s:
+            state.observer.note(f"time limit of {limit_s:g} s reached; {len(todo) - done} launches not measured")
+            break
+        left_s = sum(estimator.launch_s(later) for _, later in todo[done:])
+        groups.measure(launch, cases, (done, len(todo), left_s))
+    state.save(finished=True)
+    run_directory.point_latest(state.path)
+
+
+def _predict(plan: Plan, bench: Bench, machine: Machine, state: _RunState) -> None:
+    for refusal in plan.refusals:
+        if (refusal.case.id, "plan", 0) not in state.journal:
+            state.append([passes.refused(bench, refusal)])
+    todo = [case for case in plan.cases if (case.id, "plan", 0) not in state.journal]
+    with passes.Predictor(bench, machine.ceilings, machine.memory_limit_bytes) as predictor:
+        for done, case in enumerate(todo):
+            state.observer.working(f"predicting {case.id}", done, len(todo), None)
+            state.append([predictor.predict(case)])
+
+
+class _Groups:
+    """Measures launches of groups: checks first, then turns, then the records."""
+
+    def __init__(
+        self, reference: str, bench: Bench, memory_limit_bytes: int, estimator: Estimator, state: _RunState
+    ) -> None:
+        self._reference, self._bench, self._limit_bytes = reference, bench, memory_limit_bytes
+        self._estimator, self._state = estimator, state
+        self._truth = passes.TruthKeeper(bench)
+
+    def measure(self, launch: int, cases: Sequence[Case], progress: tuple[int, int, float]) -> None:
+        """One launch of one group; what it recorded is on the disk afterwards."""
+        state, done_total_left = self._state, progress
+
+        def watch(what: str) -> None:
+            state.observer.working(what, *done_total_left)
+
+        original = {case.id: self._doubled(case, cases) for case in cases}
+        for case in cases:
+            if not case.ghost and case.id not in state.ended:
+                watch(f"checking {case.id}")
+                self._check(case, cases)
+        alive = [case for case in cases if not {case.id, original[case.id]} & state.ended]
+        if not alive:
+            return
+        together = passes.fits_together(alive, self._estimator.predicted_peak_bytes, self._limit_bytes)
+        began = time.monotonic()
+        records, inside_s = measure_launch(
+            self._bench, alive, launch, interleave="token" if together else "launches", watch=watch
+        )
+        self._estimator.took(alive[0].group, time.monotonic() - began)
+        state.inside_s += inside_s
+        by_id = {case.id: case for case in alive}
+        state.append([self._verified(record, by_id[record.case], original[record.case]) for record in records])
+        state.save()
+
+    def _doubled(self, case: Case, cases: Sequence[Case]) -> str:
+        """Id of the case that a ghost doubles; any other case's own id."""
+        originals = (c.id for c in cases if case.ghost and not c.ghost and c.variant == self._reference)
+        return next(originals, case.id)
+
+    def _check(self, case: Case, cases: Sequence[Case]) -> None:
+        state = self._state
+        if self._bench.measure.truth and (case.id, "truth", 0) not in state.journal:
+            state.append([self._truth.check(case)])
+        if case.id in state.ended or (case.id, "counters", 0) in state.journal:
+            return
+        counted = passes.count(self._bench, case)
+        if counted.status == "ok":
+            counted = self._agreeing(counted, case, cases)
+        unit = [counted, passes.weigh(self._bench, case)] if counted.status == "ok" else [counted]
+        state.append(unit)
+        for record in unit:
+            self._estimator.learn(record)
+
+    def _agreeing(self, counted: Record, case: Case, cases: Sequence[Case]) -> Record:
+        """The counters record, marked if the case should compute what the reference does and does not."""
+        reference = next((c for c in cases if c.variant == self._reference and not c.ghost), None)
+        if reference is None or reference.id == case.id or reference.id not in self._state.checksums:
+            return counted
+        problem = passes.disagreement(
+            case, float(counted.observed["checksum"]), reference, self._state.checksums[reference.id]
+        )
+        return replace(counted, status="wrong_numerics", reason=problem) if problem else counted
+
+    def _verified(self, record: Record, case: Case, original: str) -> Record:
+        """A timed launch must have computed what the counters pass verified: nobody times a no-op."""
+        expected, seen = self._state.checksums.get(original), record.observed.get("checksum")
+        if record.status != "ok" or expected is None or seen is None:
+            return record
+        problem = passes.disagreement(case, float(seen), case, expected)
+        return replace(record, status="wrong_numerics", reason=f"timed launch: {problem}") if problem else record
+
+
+def _write_tokens(plan: Plan, data: Path | None, scratch: Path) -> tuple[dict[int, Path], dict[str, Any]]:
+    """One token file per vocabulary, so that no worker spends its start on text; and where the text came from."""
+    paths: dict[int, Path] = {}
+    sources: dict[str, Any] = {}
+    needed: dict[int, int] = {}
+    for case in plan.cases:
+        if case.workload.kind != "attention":
+            needed[case.model.vocab] = max(needed.get(case.model.vocab, 0), BATCHES_OF_TEXT * case.tokens)
+    for vocab, min_tokens in needed.items():
+        paths[vocab] = scratch / f"tokens-{vocab}.npy"
+        source = write_tokens(paths[vocab], vocab=vocab, data=data, min_tokens=min_tokens)
+        sources[str(vocab)] = {
+            "sha256": source.sha256,
+            "documents": source.documents,
+            "tokens": source.tokens,
+            "description": source.description,
+        }
+    return paths, sources
+
+
+def _case_ids_by_group(plan: Plan) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for case in [*plan.cases, *(refusal.case for refusal in plan.refusals)]:
+        groups.setdefault(case.group, []).append(case.id)
+    return groups
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -22,6 +22,9 @@ class Observer(Protocol):
     def recorded(self, record: Record) -> None:
         """A record is on the disk."""
 
+    def close(self) -> None:
+        """Nothing more will come."""
+
 
 class Silent:
     """Watches nothing."""
@@ -37,3 +40,6 @@ class Silent:
 
     def recorded(self, record: Record) -> None:
         """Ignore."""
+
+    def close(self) -> None:
+        """Nothing to do."""

@@ -9,11 +9,11 @@ from typing import Any
 
 from t2bench.records import Record
 from t2bench.runner.launcher import Worker, WorkerFailed
+from t2bench.runner.machine import GIB
 from t2bench.runner.turns import Bench
 from t2bench.spec.case import Case, Refusal
 from t2bench.spec.model import AXIS_KINDS, ModelSpec
 
-GIB = 1 << 30
 # How far two runs of the same mathematics may differ in the loss of the first step, relative.
 LOSS_TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2, "fp16": 1e-2}
 TRUTH_LENGTH = 64  # numerics and causality do not depend on the length; a short input keeps the float64 reference cheap
@@ -101,8 +101,8 @@ class TruthKeeper:
         return "ok", "", observed
 
 
-def count(bench: Bench, case: Case) -> tuple[Record, float | None]:
-    """The counters record of a case, and the loss of its first step (None if it failed)."""
+def count(bench: Bench, case: Case) -> Record:
+    """The counters record of a case; `observed.checksum` is the loss of its first step."""
     try:
         worker = bench.open()
         try:
@@ -110,17 +110,16 @@ def count(bench: Bench, case: Case) -> tuple[Record, float | None]:
         finally:
             worker.close()
     except WorkerFailed as error:
-        return bench.recorder.record(case, "counters", status=error.status, reason=error.reason), None
+        return bench.recorder.record(case, "counters", status=error.status, reason=error.reason)
     requested, seen = case.model.attention, answer["observed"]["backends"]
     observed = {**answer["observed"], "backend_requested": requested}
     status, reason = "ok", ""
     if seen != [requested]:
         status = "wrong_backend"
         reason = f"{requested} was requested, {' and '.join(seen) or 'nothing recognisable'} ran"
-    record = bench.recorder.record(
+    return bench.recorder.record(
         case, "counters", status=status, reason=reason, values=answer["metrics"], observed=observed
     )
-    return record, answer["observed"]["checksum"]
 
 
 def weigh(bench: Bench, case: Case) -> Record:
@@ -156,5 +155,5 @@ def same_function(a: ModelSpec, b: ModelSpec) -> bool:
 
 
 def fits_together(cases: Sequence[Case], predicted: Mapping[str, float], limit_bytes: int) -> bool:
-    """Whether all variants of a group can be held in memory at once."""
+    """Whether all variants of a group can be held in memory at once (a ghost needs what its reference needs)."""
     return sum(predicted.get(case.id, 0.0) for case in cases) <= limit_bytes

@@ -1,0 +1,41 @@
+# Two commands from nothing: `make run` and `make test`. Each makes its own environment in .venv first.
+PY ?= python3
+SUITE ?= quickstart
+ARGS ?=
+PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+
+.PHONY: run test lint clean
+.DELETE_ON_ERROR:
+
+run: .venv/.run
+	.venv/bin/t2bench run $(SUITE) $(ARGS)
+
+test: .venv/.test
+	.venv/bin/python -m pytest -n 2 $(ARGS)
+
+lint: .venv/.dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+.venv/bin/python:
+	@echo "making a virtual environment in .venv"
+	@$(PY) -m venv .venv
+
+.venv/.run: .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing t2bench and what it needs (about 1 GB, mostly torch; a minute or two) ..."
+	@$(PIP) -e .
+	@touch $@
+
+.venv/.test: .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing t2bench and its test tools (about 1 GB, mostly torch; a minute or two) ..."
+	@$(PIP) -e '.[test]'
+	@touch $@ .venv/.run
+
+.venv/.dev: .venv/.test
+	@$(PIP) -e '.[test,dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

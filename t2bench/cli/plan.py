@@ -1,0 +1,92 @@
+"""`t2bench plan`: every case with its predicted cost, every refusal with its reason, before a second is spent."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from t2bench.cli import common
+
+
+@click.command("plan")
+@common.suite_options
+def command(
+    suite: str,
+    device: str,
+    only: str | None,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    quick: bool,
+    data: str | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Show what SUITE would measure: predicted FLOPs, bytes and seconds per case, and what is refused and why.
+
+    Nothing is trained or allocated: the counts come from fake tensors.
+    """
+    from rich.console import Console
+
+    from t2bench.cli.progress import Progress, duration
+    from t2bench.runner.devices import choose_device
+    from t2bench.runner.execute import default_isolation
+    from t2bench.runner.preview import preview
+    from t2bench.spec.loader import load_suite
+    from t2bench.spec.plan import expand
+
+    watch = Progress(Console(stderr=True))
+    try:
+        with common.user_errors():
+            changes = common.all_overrides(overrides, seed, quick=quick)
+            load_suite(suite, device="cpu", overrides=changes)
+            loaded = load_suite(suite, device=choose_device(device, watch), overrides=changes)
+            plan = expand(loaded, only=only)
+            found = preview(loaded, plan, threads=threads, isolation=default_isolation(), observer=watch)
+    except KeyboardInterrupt:
+        common.fail("interrupted", common.INTERRUPTED)
+    finally:
+        watch.close()
+    if as_json:
+        print(json.dumps({"total_s": found.total_s, "memory_limit_bytes": found.memory_limit_bytes,
+                          "cases": [record.to_dict() for record in found.records]}))
+        return
+    _show(Console(), found.records)
+    click.echo(
+        f"\n{len(plan.cases)} cases in {len(plan.groups)} groups, {loaded.measure.launches} launches of "
+        f"{loaded.measure.rounds} rounds each: about {duration(found.total_s)}. Predictions count bytes of tensors; "
+        "seconds are a rough roofline."
+    )
+    if sys.stdout.isatty():
+        click.echo(f"Start it with: t2bench run {suite}")
+
+
+def _show(console, records) -> None:  # type: ignore[no-untyped-def]
+    from rich.table import Table
+    from rich.text import Text
+
+    from t2bench.report import units
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("case", overflow="fold")
+    for name in ("GFLOP", "saved", "peak", "step"):
+        table.add_column(name, justify="right", no_wrap=True)
+    reasons = []
+    for record in records:
+        if record.axes["ghost"]:
+            continue
+        values = {name: metric.value for name, metric in record.metrics.items()}
+        cells = [
+            units.quantity(values.get("executed_flops"), "flops"),
+            units.quantity(values.get("saved_for_backward_bytes"), "bytes"),
+            units.quantity(values.get("tracked_peak_bytes"), "bytes"),
+            units.quantity(values.get("step_time_s"), "s"),
+        ]
+        if record.status != "ok":
+            cells[-1] = record.status
+            reasons.append(f"{record.status}: {record.case}: {record.reason}")
+        table.add_row(Text(record.case), *cells)
+    console.print(table)
+    for reason in reasons:
+        console.print(Text(reason), soft_wrap=True)

@@ -1,0 +1,65 @@
+"""What a run would do, found out without doing it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from t2bench.meters import environment as env
+from t2bench.records import Record
+from t2bench.runner import passes
+from t2bench.runner.estimate import Estimator
+from t2bench.runner.launcher import launcher
+from t2bench.runner.machine import look_at
+from t2bench.runner.observer import Observer
+from t2bench.runner.recording import Recorder
+from t2bench.runner.turns import Bench
+from t2bench.spec.case import Plan
+from t2bench.spec.suite import Suite
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preview:
+    """A plan with prophecy.
+
+    Attributes:
+        records: plan records of all cases and refusals, as a run would write them.
+        total_s: rough seconds of a whole run.
+        memory_limit_bytes: what a case may need.
+    """
+
+    records: tuple[Record, ...]
+    total_s: float
+    memory_limit_bytes: int
+
+
+def preview(suite: Suite, plan: Plan, *, threads: int | None, isolation: str, observer: Observer) -> Preview:
+    """Predict every case of a plan.
+
+    Raises:
+        WorkerFailed: no worker can be started.
+    """
+    threads = threads or env.default_threads()
+    start = launcher(isolation, env.worker_environment(threads))
+    try:
+        machine = look_at(start, suite, plan, threads)
+        bench = Bench(
+            launcher=start,
+            setup=machine.setup,
+            tokens={},
+            measure=suite.measure,
+            limits=suite.limits,
+            recorder=Recorder("plan"),
+            seed=suite.seed,
+        )
+        records = [passes.refused(bench, refusal) for refusal in plan.refusals]
+        estimator = Estimator(suite.measure)
+        with passes.Predictor(bench, machine.ceilings, machine.memory_limit_bytes) as predictor:
+            for done, case in enumerate(plan.cases):
+                observer.working(f"predicting {case.id}", done, len(plan.cases), None)
+                records.append(predictor.predict(case))
+    finally:
+        start.close()
+    for record in records:
+        estimator.learn(record)
+    total_s = suite.measure.launches * sum(estimator.launch_s(cases) for cases in plan.groups.values())
+    return Preview(records=tuple(records), total_s=total_s, memory_limit_bytes=machine.memory_limit_bytes)

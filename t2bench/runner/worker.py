@@ -1,0 +1,245 @@
+"""The measured process: configured once, then asked to predict, check, count, weigh, or to take turns.
+
+It imports the standard library, torch and numpy only, does exactly what the messages say, and says how it went. When
+its channel closes it leaves. After an out-of-memory error it leaves too: leftovers would falsify what comes next.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from t2bench.runner.channel import Channel, ChannelClosed
+from t2bench.spec.case import Case
+
+MEMORY_STEPS = 2  # optimizer state exists from the second step's start: the first step alone would miss the peak
+
+
+def run(sock: socket.socket) -> None:
+    """Answer messages until the channel closes; never returns."""
+    channel = Channel(sock)
+    session = _Session()
+    status = 0
+    try:
+        while True:
+            message = channel.receive()
+            answer, fatal = _answer(session, message)
+            channel.send(answer)
+            if fatal:
+                break
+    except ChannelClosed:
+        pass
+    except BaseException as error:  # the last resort: say why on stderr, which the scheduler keeps
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # no exit handlers of a forked interpreter's parent
+
+
+def _answer(session: _Session, message: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The reply to a message, and whether the process must end after it."""
+    from t2bench.meters.memory import classify_error
+
+    try:
+        operation = getattr(session, f"on_{message['op']}")
+        return {"ok": True, **operation(message)}, False
+    except Exception as error:
+        status, reason = classify_error(error)
+        if status == "error":
+            import traceback
+
+            traceback.print_exc()
+        return {"ok": False, "status": status, "reason": reason}, True
+
+
+class _Session:
+    """What a worker knows between messages; one `on_*` method per operation."""
+
+    def __init__(self) -> None:
+        self.device = "cpu"
+        self.settings: dict[str, Any] = {}
+
+    def on_configure(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Threads, precision flags and the memory limit: set here, recorded with every launch."""
+        from t2bench.meters import environment, memory
+
+        self.device = message["device"]
+        self.threads = int(message["threads"])
+        self.settings = environment.configure(threads=self.threads)
+        if message["memory_limit_bytes"]:
+            self.settings["address_space_bytes"] = memory.limit_address_space(int(message["memory_limit_bytes"]))
+        return {"settings": self.settings}
+
+    def on_cuda_available(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Whether torch can use CUDA here."""
+        import torch
+
+        return {"available": torch.cuda.is_available()}
+
+    def on_runtime(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Software and device facts for the environment file."""
+        from t2bench.meters import environment, memory
+
+        return {"runtime": environment.runtime(), "available_bytes": memory.available_bytes(self.device)}
+
+    def on_ceilings(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Matrix product and copy rates of this device, per dtype."""
+        import torch
+
+        from t2bench.meters.ceilings import measure
+
+        return {"ceilings": dataclasses.asdict(measure(torch.device(self.device), tuple(message["dtypes"])))}
+
+    def on_predict(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Counts of a case from fake tensors, and a rough time."""
+        from t2bench.workloads.predict import estimate_time_s, predict
+
+        case = Case.from_dict(message["case"])
+        metrics = {name: metric.value for name, metric in predict(case).items()}
+        ceilings = message["ceilings"][case.dtype]
+        metrics["step_time_s"] = estimate_time_s(metrics["executed_flops"], metrics["bytes_touched"], ceilings)
+        return {"metrics": metrics}
+
+    def on_truth(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Numerics, causality, padding and back end against the float64 reference."""
+        from t2bench.models import truth
+
+        case = Case.from_dict(message["case"])
+        return {"checks": [dataclasses.asdict(check) for check in truth.check_case(case, device=self.device)]}
+
+    def on_counters(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Exact counters of one real step, the kernels it ran, and its loss."""
+        from t2bench.attention.witness import observe
+        from t2bench.meters.counters import count
+
+        case = Case.from_dict(message["case"])
+        workload = self._build(case, message)
+        counts = count(lambda: workload.step(_no_mark))
+        with observe() as seen:
+            loss = workload.step(_no_mark)
+        metrics: dict[str, float | None] = {
+            "executed_flops": None if counts.uncounted else counts.executed_flops,
+            "saved_for_backward_bytes": counts.saved_bytes,
+            "tracked_peak_bytes": counts.peak_bytes,
+            "bytes_touched": counts.bytes_touched,
+        }
+        observed = {
+            "backends": sorted(seen.backends),
+            "kernels": list(seen.kernels),
+            "uncounted": list(counts.uncounted),
+            "ops": counts.ops,
+            "checksum": float(loss),
+            "settings": self.settings,
+        }
+        return {"metrics": metrics, "observed": observed}
+
+    def on_memory(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Peak memory of this fresh process over the first steps."""
+        from t2bench.meters.memory import MemoryMeter
+
+        case = Case.from_dict(message["case"])
+        with MemoryMeter(self.device) as meter:
+            workload = self._build(case, message)
+            for _ in range(MEMORY_STEPS):
+                workload.step(_no_mark)
+        return {
+            "metrics": {name: metric.value for name, metric in meter.metrics.items()},
+            "observed": {"steps": MEMORY_STEPS, "settings": self.settings},
+        }
+
+    def on_open(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Build the workload that the next messages will time."""
+        from t2bench.meters.clock import make_clock
+
+        case = Case.from_dict(message["case"])
+        began = time.perf_counter()
+        self.workload = self._build(case, message)
+        cache = "cold" if case.workload.kind == "attention" and self.device != "cpu" else "as_is"
+        self.clock = make_clock(self.device, cache=cache, origin_s=0.0)
+        self.cache_policy = cache
+        self.build_s = time.perf_counter() - began
+        return {}
+
+    def on_warm(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Warm up until steady; the first call's loss is the launch's checksum."""
+        from t2bench.meters.clock import calibrate_calls
+        from t2bench.meters.steady import warm_up
+
+        measure = message["measure"]
+        began = time.perf_counter()
+        checksum = self.workload.step(_no_mark)
+        first_call_s = time.perf_counter() - began
+        result = warm_up(
+            self.clock,
+            self.workload.step,
+            self.workload.phases,
+            min_calls=measure["warmup_calls"],
+            min_s=measure["warmup_s"],
+            max_s=measure["warmup_max_s"],
+        )
+        step_s = result.series_s[-1]
+        calls = 1
+        if step_s < measure["min_sample_s"]:
+            calls = calibrate_calls(
+                self.clock, self.workload.step, self.workload.phases, min_sample_s=measure["min_sample_s"]
+            )
+        return {
+            "warmup_s": [first_call_s, *result.series_s],
+            "steady": result.steady,
+            "step_s": step_s,
+            "calls": calls,
+            "build_s": self.build_s,
+            "busy_s": time.perf_counter() - began,
+            "observed": {
+                "checksum": float(checksum),
+                "settings": self.settings,
+                "cache_policy": self.cache_policy,
+                "threads": self.threads,
+            },
+        }
+
+    def on_turn(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """One sample: untimed steps that refill the caches, then the timed window."""
+        from t2bench.meters.contention import Contention, contended
+
+        began = time.perf_counter()
+        for _ in range(message["settle"]):
+            self.workload.step(_no_mark)
+        before = Contention.read()
+        timing = self.clock.turn(self.workload.step, message["calls"], self.workload.phases)
+        delta = before.until(Contention.read())
+        metrics = {"step_time_s": timing.step_time_s}
+        if len(self.workload.phases) > 1:
+            metrics |= {f"{phase}_time_s": seconds for phase, seconds in timing.phase_times_s.items()}
+        return {
+            "metrics": metrics,
+            "start_s": timing.start_s,
+            "wait_s": delta.wait_s,
+            "contended": bool(contended(delta, timing.wall_s, self.threads)),
+            "calls": timing.calls,
+            "host_bound": timing.host_bound,
+            "busy_s": time.perf_counter() - began,
+        }
+
+    def _build(self, case: Case, message: Mapping[str, Any]) -> Any:
+        import torch
+
+        from t2bench.workloads.registry import build
+
+        tokens = None if message["tokens"] is None else Path(message["tokens"])
+        return build(case, device=torch.device(self.device), tokens=tokens)
+
+
+def _no_mark(phase: str) -> None:
+    """Phases are of interest to the clock only."""
+
+
+if __name__ == "__main__":
+    run(socket.socket(fileno=int(sys.argv[1])))
