@@ -45,7 +45,7 @@ def fingerprint(run: Run) -> str:
 
 
 def rows(run: Run) -> tuple[tuple[str, str], ...]:
-    """The environment as (name, value) rows, nested names joined by dots; the suite and plan have places of their own."""
+    """The environment as (name, value) rows, nested names joined by dots, without the suite and the plan."""
     found: list[tuple[str, str]] = []
     for key, value in run.environment.items():
         if key not in ("suite", "plan", "argv"):
@@ -85,3 +85,14 @@ def suite_yaml(run: Run) -> str:
         return (run.path / "suite.yaml").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def subtitle(run: Run) -> str:
+    """Machine, software and date in one line, as far as the run knows them."""
+    host, torch = run.environment.get("host"), run.environment.get("torch")
+    host = host if isinstance(host, Mapping) else {}
+    torch = torch if isinstance(torch, Mapping) else {}
+    machine = next((str(host[key]) for key in ("gpu", "device_name", "cpu", "cpu_model") if host.get(key)), "")
+    version = f"torch {torch['version']}" if torch.get("version") else ""
+    started = str(run.environment.get("started") or "")[:16].replace("T", " ")
+    return "  |  ".join(part for part in (machine, version, started, f"run {run.id}") if part)

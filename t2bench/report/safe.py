@@ -26,6 +26,8 @@ def clean(text: object, *, limit: int = 300) -> str:
 def _plain(char: str) -> str:
     if char in "\t\n\r\v\f" or unicodedata.category(char) in {"Zl", "Zp"}:
         return " "
+    if ord(char) & 0xFFFE == 0xFFFE:  # not characters: XML refuses them
+        return ""
     return "" if unicodedata.category(char) in _DROPPED else char
 
 
@@ -59,3 +61,8 @@ def label(text: object, *, limit: int = 28) -> str:
     """The text for a matplotlib label: shown as it is (callers switch maths off), and not hidden by a leading `_`."""
     kept = clean(text, limit=limit) or "?"
     return " " + kept if kept.startswith("_") else kept
+
+
+def lines(text: object) -> str:
+    """The text with its lines kept and every other control character dropped."""
+    return "\n".join("".join(_keep_tab(char) for char in line) for line in str(text).splitlines())

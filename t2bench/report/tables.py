@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from t2bench.analysis.results import ExactScaling, Outcome, Rung, TimedScaling
+from t2bench.analysis.results import Crossover, ExactScaling, Outcome, Rung, TimedScaling
 from t2bench.report import units, words
 from t2bench.report.table import Cell, Table, Tone
 from t2bench.report.view import COUNTED_PEAK, SAVED, TIME, View
@@ -94,7 +94,8 @@ def memory(view: View, series: str) -> Table | None:
 
 def scaling(view: View, series: str) -> Table | None:
     """Rows are variants: the exact L^2 term, the timed exponent, where it turns quadratic, where it overtakes."""
-    rows, notes = [], []
+    rows: list[tuple[Cell, ...]] = []
+    notes: list[str] = []
     for variant in view.variants:
         exact, timed = _exact(view, series, variant), _timed(view, series, variant)
         if exact is None and timed is None:
@@ -147,7 +148,7 @@ def _square_term(exact: ExactScaling | None, notes: list[str]) -> Cell:
     return Cell(text=units.term(exact.coefficients[2]), order=float(exact.coefficients[2]))
 
 
-def _mark(crossing: words.Crossover | None, notes: list[str]) -> str:
+def _mark(crossing: Crossover | None, notes: list[str]) -> str:
     if crossing is None:
         return units.NA
     _note(notes, f"{crossing.variant}: {crossing.note}")

@@ -124,7 +124,7 @@ def percent(value: float | None) -> str:
 
 
 def speed_up(effect: Effect) -> Interval:
-    """reference / variant of a time effect: above 1 is faster."""
+    """Reference / variant of a time effect: above 1 is faster."""
     return inverse(effect.ratio)
 
 

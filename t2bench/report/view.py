@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from t2bench.analysis.results import Analysis, Effect, Estimate, Outcome
+from t2bench.analysis.results import Analysis, Effect, Estimate, Interval, Outcome
 from t2bench.records import Record, Run
 
 TIME = "step_time_s"
@@ -25,6 +25,13 @@ def split_group(group: str) -> tuple[str, int]:
     if found is None:
         return group, 0
     return (group[: found.start()] + group[found.end() :]).strip("/"), int(found.group(1))
+
+
+def scaled(value: Interval, factor: float) -> Interval:
+    """The interval times a positive factor."""
+    low = None if value.low is None else value.low * factor
+    high = None if value.high is None else value.high * factor
+    return Interval(value=value.value * factor, low=low, high=high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +126,23 @@ class View:
         """Which metric `measured_peak` is in this run; empty if none was measured."""
         names = {name for values in self.analysis.measured_memory.values() for name in values}
         return next((name for name in MEASURED_PEAKS if name in names), "")
+
+    def per_sequence(self, series: str, variant: str) -> list[tuple[int, Interval]]:
+        """(length, seconds for one sequence) wherever that variant was timed."""
+        found = []
+        for length, group in self.series[series].items():
+            estimate = self.estimate(group, variant)
+            if estimate is not None:
+                found.append((length, scaled(estimate.interval, 1 / self.batch(group, variant))))
+        return found
+
+    def batch(self, group: str, variant: str) -> int:
+        """Sequences in a step of that case."""
+        return int(self._batches.get(self.case(group, variant), 1)) or 1
+
+    @cached_property
+    def _batches(self) -> dict[str, int]:
+        return {r.case: r.axes["batch"] for r in self.run.records if isinstance(r.axes.get("batch"), int)}
 
     def largest_common(self, series: str, variant: str) -> int | None:
         """The largest length at which variant and reference were compared."""

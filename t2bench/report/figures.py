@@ -1,0 +1,196 @@
+"""The plots that look into a group: what each rung of a ladder buys, where a step's time goes, every raw sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import TYPE_CHECKING
+
+from t2bench.analysis.results import Rung
+from t2bench.records import Record
+from t2bench.report import canvas, units
+from t2bench.report.canvas import INK, MUTED, PAPER, RULE, Plot
+from t2bench.report.safe import label
+from t2bench.report.view import PHASES, TIME, View, split_group
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Paul Tol's muted colours: phases are not variants and must not look like them.
+_PHASE_COLOURS = ("#88ccee", "#ddcc77", "#44aa99", "#aa4499")
+_MAX_STRIPS = 4
+_MAX_SAMPLES = 400  # per strip
+
+
+def ladder(view: View, rungs: Sequence[Rung], name: str) -> Plot | None:
+    """A waterfall: each rung's bar runs from the previous rung's total speed-up to its own."""
+    if not rungs:
+        return None
+    with canvas.settings():
+        height = 0.62 + 0.42 * (len(rungs) + 1)
+        drawing = canvas.figure(8.2, height)
+        axes = drawing.add_axes((0.3, 0.5 / height, 0.66, 1 - 0.62 / height))
+        total, ends = 1.0, [1.0]
+        for place, rung in enumerate(rungs, start=1):
+            after = 1 / rung.cumulative.ratio.value
+            colour = "#009e73" if rung.effect.ratio.value < 1 else "#d55e00"
+            axes.barh(place, after - total, left=total, height=0.6, color=colour, alpha=0.85)
+            gain = units.speed_up(rung.cumulative)
+            if gain.low is not None and gain.high is not None:
+                axes.plot([gain.low, gain.high], [place, place], color=INK, linewidth=1.6)
+                ends += [gain.low, gain.high]
+            step = units.times(units.speed_up(rung.effect))
+            ends.append(after)
+            edge = max(x for x in (total, after, gain.high) if x is not None)
+            axes.annotate(f"step {step}", (edge, place), (6, 0), textcoords="offset points", va="center", fontsize=8.5)
+            total = after
+        _ladder_axes(axes, rungs, ends)
+        caption = (
+            "Each bar is what one step changes, from the total before it to the total after it; the line is the 95 % "
+            "interval of the total. Steps interact: another order may share the gains differently."
+        )
+        return canvas.finish(drawing, name=name, title=f"Ladder: {rungs[0].group}", caption=caption)
+
+
+def _ladder_axes(axes: Axes, rungs: Sequence[Rung], ends: Sequence[float]) -> None:
+    names = [label(rungs[0].previous)]
+    for rung in rungs:
+        changed = label(", ".join(rung.axes), limit=24) if rung.axes else ""
+        names.append(f"{label(rung.variant)}" + (f"  ({changed})" if changed else ""))
+    axes.plot([1.0], [0], marker="o", color=INK)
+    axes.axvline(1.0, color=INK, linewidth=1.0)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    low, high = min(ends), max(ends)
+    room = max(high - low, 0.05)
+    axes.set_xlim(low - 0.08 * room, high + 0.5 * room)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(f"total speed-up over {label(rungs[0].previous)}")
+
+
+def phases(view: View, series: str, name: str) -> Plot | None:
+    """Where a step's time goes at the largest length that all measured variants share."""
+    group = _shared_group(view, series)
+    if group is None:
+        return None
+    variants = [v for v in view.variants if view.estimate(group, v, PHASES[0])]
+    with canvas.settings():
+        height = 0.95 + 0.38 * len(variants)
+        drawing = canvas.figure(8.2, height)
+        axes = drawing.add_axes((0.22, 0.48 / height, 0.74, 1 - 0.88 / height))
+        scale, unit = 1.0, "s"
+        totals = [sum(e.interval.value for p in PHASES if (e := view.estimate(group, v, p))) for v in variants]
+        scale, unit = units.scale(max(totals), "s")
+        for row, variant in enumerate(variants):
+            _bar(axes, view, group, variant, row, scale, max(totals))
+        axes.set_yticks(range(len(variants)), [label(v) for v in variants])
+        axes.set_ylim(len(variants) - 0.5, -0.5)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(f"time of one step ({unit})")
+        drawing.legend(handles=_phase_keys(), loc="upper left", ncols=len(PHASES), frameon=False, fontsize=9)
+        caption = "Median time of each phase of a step; phases are timed in the same windows as the step."
+        return canvas.finish(drawing, name=name, title=f"Where the time goes: {group}", caption=caption)
+
+
+def _bar(axes: Axes, view: View, group: str, variant: str, row: int, scale: float, widest: float) -> None:
+    left = 0.0
+    for phase, colour in zip(PHASES, _PHASE_COLOURS, strict=True):
+        estimate = view.estimate(group, variant, phase)
+        if estimate is None:
+            continue
+        seconds = estimate.interval.value
+        axes.barh(row, seconds / scale, left=left / scale, height=0.62, color=colour)
+        if seconds > 0.08 * widest:
+            # Dark on these colours in any theme: the fill does not change with the page.
+            text = units.digits(seconds / scale, 2)
+            axes.text((left + seconds / 2) / scale, row, text, ha="center", va="center", fontsize=8.5, color="#111111")
+        left += seconds
+
+
+def _phase_keys() -> list[object]:
+    from matplotlib.patches import Patch
+
+    names = [phase.removesuffix("_time_s") for phase in PHASES]
+    return [Patch(color=colour, label=name) for colour, name in zip(_PHASE_COLOURS, names, strict=True)]
+
+
+def _shared_group(view: View, series: str) -> str | None:
+    """The group of the largest length at which most variants have phases."""
+    counts = {g: sum(view.estimate(g, v, PHASES[0]) is not None for v in view.variants) for g in _groups(view, series)}
+    best = max(counts.values(), default=0)
+    return (
+        max((g for g, n in counts.items() if n == best), key=lambda g: split_group(g)[1], default=None)
+        if best
+        else None
+    )
+
+
+def _groups(view: View, series: str) -> list[str]:
+    return list(view.series[series].values())
+
+
+def samples(view: View, series: str, name: str) -> Plot | None:
+    """Every timed window in time order: a strip per group, a lane per variant, relative to the variant's own median."""
+    groups = [g for g in _groups(view, series) if any(view.timed.get(view.case(g, v)) for v in view.variants)]
+    groups = groups[-_MAX_STRIPS:]
+    lanes = (*view.variants, *view.ghosts)
+    if not groups:
+        return None
+    with canvas.settings():
+        strip = 0.5 + 0.36 * len(lanes)
+        height = strip * len(groups) + 0.45
+        drawing = canvas.figure(8.2, height)
+        for place, group in enumerate(groups):
+            bottom = (height - strip * (place + 1)) / height
+            axes = drawing.add_axes((0.2, bottom, 0.77, (strip - 0.34) / height))
+            _strip(axes, view, group, lanes)
+        drawing.text(0.2, 0.1 / height, "turns in time order, launch after launch", color=MUTED, va="bottom")
+        caption = (
+            "Each mark is one timed window, in time order; its height in the lane is its deviation from that variant's "
+            "own median (lane edge: 10 %). Hollow: contended. Lines part the launches. The longest lengths are shown."
+        )
+        return canvas.finish(drawing, name=name, title=f"Raw samples: {series}", caption=caption)
+
+
+def _strip(axes: Axes, view: View, group: str, lanes: Sequence[str]) -> None:
+    launches = 1
+    for lane, variant in enumerate(lanes):
+        records = view.timed.get(view.case(group, variant), ())
+        launches = max(launches, len(records))
+        look = (MUTED, "o") if variant in view.ghosts else canvas.look(view.variants.index(variant))
+        _lane(axes, records, lane, look)
+    for launch in range(1, launches):
+        axes.axvline(launch, color=MUTED, linewidth=0.7)
+    for edge in range(len(lanes) + 1):
+        axes.axhline(edge - 0.5, color=RULE, linewidth=0.6)
+    axes.set_yticks(range(len(lanes)), [label(v, limit=22) for v in lanes], fontsize=8.5)
+    axes.set_ylim(len(lanes) - 0.5, -0.5)
+    axes.set_xlim(-0.02, launches + 0.02)
+    axes.set_xticks([])
+    axes.tick_params(left=False)
+    axes.grid(visible=False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.text(0, 1.02, label(group, limit=60), transform=axes.transAxes, va="bottom", fontsize=9, fontweight="bold")
+
+
+def _lane(axes: Axes, records: Sequence[Record], lane: int, look: tuple[str, str]) -> None:
+    values = [v for r in records if TIME in r.metrics for v in r.metrics[TIME].samples or () if v is not None]
+    if not values:
+        return
+    middle = median(values)
+    thin = -(-len(values) // _MAX_SAMPLES)
+    marks: dict[bool, tuple[list[float], list[float]]] = {False: ([], []), True: ([], [])}
+    for launch, record in enumerate(records):
+        series = record.metrics[TIME].samples or () if TIME in record.metrics else ()
+        contended = record.turns.get("contended", ())
+        for turn in range(0, len(series), thin):
+            if series[turn] is None:
+                continue
+            hollow = bool(contended[turn]) if turn < len(contended) else False
+            deviation = (series[turn] / middle - 1) / 0.1 * 0.5
+            marks[hollow][0].append(launch + (turn + 0.5) / len(series))
+            marks[hollow][1].append(lane - max(-0.46, min(0.46, deviation)))
+    for hollow, (x, y) in marks.items():
+        face = PAPER if hollow else look[0]
+        axes.plot(x, y, linestyle="none", marker="o", markersize=3.2, color=look[0], markerfacecolor=face)
