@@ -27,18 +27,18 @@ _COPY_BYTES = {"cpu": 2**27, "cuda": 2**31}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ceilings:
-    """Sustained limits of a device.
+    """Sustained limits of a device in one dtype.
 
     Attributes:
-        flops_per_s: dtype name -> FLOP/s of a square matrix product, the median of several.
+        flops_per_s: FLOP/s of a square matrix product, the median of several.
         bytes_per_s: read plus written bytes per second of a copy far larger than the caches, likewise.
-        gemm_size: dtype name -> rows and columns of the matrices.
+        gemm_size: rows and columns of the matrices.
         spent_s: how long measuring took.
     """
 
-    flops_per_s: dict[str, float]
+    flops_per_s: float
     bytes_per_s: float
-    gemm_size: dict[str, int]
+    gemm_size: int
     spent_s: float
 
 
@@ -55,26 +55,23 @@ class Mfu:
     error: str = ""
 
 
-def measure(device: torch.device, dtypes: tuple[str, ...] = ("fp32",)) -> Ceilings:
-    """Measure matrix products in each dtype and a copy, with the thread settings in force.
+def measure(device: str, dtype: str) -> Ceilings:
+    """Measure a matrix product and a copy, with the thread settings in force.
 
     Args:
-        device: CPU or CUDA device.
-        dtypes: `fp32`, `bf16`, `fp16`.
+        device: `cpu` or `cuda` (or `cuda:1`).
+        dtype: `fp32`, `bf16` or `fp16`.
 
     Returns:
-        The ceilings; on a CPU within about half a second a dtype.
+        The ceilings; on a CPU within about half a second.
     """
+    import torch
+
     begin = time.perf_counter()
-    flops_per_s, sizes = {}, {}
-    for name in dtypes:
-        flops_per_s[name], sizes[name] = _gemm(device, name)
-    bytes_per_s = _copy(device)
+    flops_per_s, size = _gemm(torch.device(device), dtype)
+    bytes_per_s = _copy(torch.device(device))
     return Ceilings(
-        flops_per_s=flops_per_s,
-        bytes_per_s=bytes_per_s,
-        gemm_size=sizes,
-        spent_s=time.perf_counter() - begin,
+        flops_per_s=flops_per_s, bytes_per_s=bytes_per_s, gemm_size=size, spent_s=time.perf_counter() - begin
     )
 
 

@@ -44,7 +44,7 @@ class Counts:
     Attributes:
         executed_flops: see the module's conventions.
         saved_bytes: the largest number of bytes that autograd kept for backward at one moment: unique storages of
-            saved tensors, without those in `held` (parameters and buffers exist whether or not there is a backward).
+            saved tensors, without those of the tensors in `held`.
         peak_bytes: the largest number of bytes alive at one moment, over all storages that the call uses: parameters,
             buffers, gradients, optimizer state, activations, temporaries that an operator returns.
         bytes_touched: inputs plus outputs of every operator but views: the traffic of an unfused run.
@@ -60,13 +60,14 @@ class Counts:
     ops: int
 
 
-def count(fn: Callable[[], Any], *, held: Iterable[Tensor] = ()) -> Counts:
+def count(fn: Callable[[], Any], *, held: Iterable[Tensor]) -> Counts:
     """Call `fn` once and count.
 
     Args:
         fn: the step. Its storages are followed until it returns; the garbage collector is off meanwhile, as it is
             while steps are timed, so that reference cycles do not make the peak depend on chance.
-        held: what the model holds (parameters and buffers): part of the peak, never part of the saved bytes.
+        held: what the model holds whether or not it trains (parameters, buffers, position tables): part of the peak,
+            never part of the saved bytes.
 
     Returns:
         The counts of this call.
