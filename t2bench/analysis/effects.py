@@ -4,8 +4,9 @@ A timed effect is paired twice over: inside one round of one launch both variant
 the machine's wandering cancels in d = log(t_variant / t_reference). The launch's estimate is the median of d over its
 rounds, the effect the mean over launches, its interval Student's t with K - 1 degrees of freedom.
 
-Verdicts follow Holm's rule over all effects of one metric in the run (ghosts form a family of their own), so that the
-chance of any false "lower" or "higher" among them is at most 5 %. Intervals stay 95 % each.
+Verdicts follow Holm's rule over all effects of one metric in the run, so that the chance of any false "lower" or
+"higher" among them is at most 5 %. Intervals stay 95 % each. Ghosts are no claims but the run's own null: they stand
+outside the family, and each one's verdict is that of its interval, to be counted against the expected 1 in 20.
 """
 
 from __future__ import annotations
@@ -61,9 +62,11 @@ def paired_logs(variant: Sequence[LaunchSamples], reference: Sequence[LaunchSamp
     num_contended = 0
     for mine in variant:
         theirs = others.get(mine.launch)
-        at = {} if theirs is None else {turn: index for index, turn in enumerate(theirs.turns)}
+        if theirs is None or not (mine.in_turns and theirs.in_turns):
+            continue
+        at = {turn: index for index, turn in enumerate(theirs.turns)}
         shared = [(index, at[turn]) for index, turn in enumerate(mine.turns) if turn in at]
-        if theirs is None or not shared:
+        if not shared:
             continue
         left, right = (np.array(side) for side in zip(*shared, strict=True))
         logs = np.log(mine.values[left] / theirs.values[right])
@@ -175,12 +178,12 @@ def _verdict(log_ratio: float, proven: bool | None) -> Verdict:
 
 
 def with_family_verdicts(effects: Iterable[Effect]) -> tuple[Effect, ...]:
-    """The same effects, verdicts by Holm's rule within each metric, ghosts apart."""
+    """The same effects, verdicts by Holm's rule within each metric; ghosts keep their own."""
     found = list(effects)
-    families: dict[tuple[str, bool], list[int]] = {}
+    families: dict[str, list[int]] = {}
     for index, effect in enumerate(found):
-        if effect.p_value is not None:
-            families.setdefault((effect.metric, effect.ghost), []).append(index)
+        if effect.p_value is not None and not effect.ghost:
+            families.setdefault(effect.metric, []).append(index)
     for members in families.values():
         proven = stats.holm([found[index].p_value or 0.0 for index in members])
         for index, holds in zip(members, proven, strict=True):

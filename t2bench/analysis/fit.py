@@ -1,4 +1,4 @@
-"""Non-negative a + b L + c L^2: the fit behind the timed scaling, for many draws at once."""
+"""Non-negative a + b L + c L^2 through positive values, in relative least squares."""
 
 from __future__ import annotations
 
@@ -17,70 +17,72 @@ _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SubsetFits:
-    """Least squares for every choice of terms, for D draws of the values.
+class Fit:
+    """One choice of terms, fitted.
 
     Attributes:
-        coefficients: (D, 7, 3), zero outside the choice.
-        residuals: (D, 7, n), relative: fitted / value of the point estimate - drawn / value of the point estimate.
-        feasible: (D, 7), no coefficient is negative.
+        terms: columns of (1, L, L^2) that may be non-zero.
+        coefficients: (3,), zero outside `terms`.
+        misses: (n,), fitted / value - 1.
     """
 
+    terms: tuple[int, ...]
     coefficients: Floats
-    residuals: Floats
-    feasible: np.ndarray
+    misses: Floats
+
+    @property
+    def residual(self) -> float:
+        """Largest relative deviation from a value."""
+        return float(np.abs(self.misses).max())
 
 
-def fit_subsets(lengths: Sequence[int], values: Floats, draws: Floats) -> SubsetFits:
-    """Relative least squares of each draw, weights 1 / value^2.
-
-    Args:
-        lengths: n lengths.
-        values: n positive values that set the weights.
-        draws: (D, n) values to fit; one row with `values` themselves gives the point estimate.
-    """
+def projections(lengths: Sequence[int], values: Floats, terms: Sequence[int]) -> Floats:
+    """(3, n): the relative least-squares coefficients are these rows times the values, weights 1 / value^2."""
     scale = float(max(lengths))
     unit = np.array(lengths, dtype=np.float64) / scale  # in units of the longest, or L^2 would swamp the rest
     powers = np.stack([np.ones_like(unit), unit, unit**2], axis=1)
-    design = powers / values[:, None]
-    targets = draws / values
-    coefficients = np.zeros((len(draws), len(TERMS), 3))
-    for index, terms in enumerate(TERMS):
-        coefficients[:, index, terms] = targets @ np.linalg.pinv(design[:, terms]).T
-    residuals = coefficients @ design.T - targets[:, None, :]
-    feasible = (coefficients >= 0).all(axis=2)
-    return SubsetFits(coefficients / scale ** np.arange(3), residuals, feasible)
+    rows = np.zeros((3, len(lengths)))
+    chosen = list(terms)
+    rows[chosen] = np.linalg.pinv(powers[:, chosen] / values[:, None]) / values
+    return rows / scale ** np.arange(3)[:, None]
 
 
-def nonnegative(fits: SubsetFits) -> Floats:
-    """Non-negative least squares, exactly: the best feasible choice of terms. (D, 3).
+def feasible_fits(lengths: Sequence[int], values: Floats) -> tuple[Fit, ...]:
+    """The fits of all choices of terms that have no negative coefficient.
 
-    The optimum is the unconstrained solution on its own support, and every feasible solution is a candidate, so with
-    three terms trying all seven supports is both simple and exact.
+    One of them is the non-negative least-squares optimum (`best`): that is the unconstrained solution on its own
+    support, so with three terms trying all seven supports is both simple and exact.
     """
-    squares = np.where(fits.feasible, (fits.residuals**2).sum(axis=2), np.inf)
-    best: Floats = fits.coefficients[np.arange(len(squares)), squares.argmin(axis=1)]
-    return best
+    powers = np.stack([np.array(lengths, dtype=np.float64) ** power for power in range(3)], axis=1)
+    found = []
+    for terms in TERMS:
+        coefficients = projections(lengths, values, terms) @ values
+        if (coefficients >= 0).all():
+            found.append(Fit(terms, coefficients, powers @ coefficients / values - 1.0))
+    return tuple(found)
 
 
-def choose_terms(fits: SubsetFits, num_launches: Sequence[int], scatter: float) -> int:
-    """The feasible choice of terms with the lowest AICc (Hurvich & Tsai 1989) for the first draw: index into TERMS.
+def best(fits: Sequence[Fit]) -> Fit:
+    """The non-negative least-squares optimum."""
+    return min(fits, key=lambda fit: float(fit.misses @ fit.misses))
+
+
+def most_supported(fits: Sequence[Fit], num_launches: Sequence[int], scatter: float) -> Fit:
+    """The fit with the lowest AICc (Hurvich & Tsai 1989): terms that the data do not support are dropped.
 
     Args:
-        fits: of which the first draw is the point estimate.
-        num_launches: launches behind each length: each counts as one observation.
+        fits: candidates, at least one.
+        num_launches: launches behind each value; each counts as one observation.
         scatter: sum over launches of squared relative deviations from their length's value (pure error).
     """
     count = sum(num_launches)
-    scores = []
-    for index, terms in enumerate(TERMS):
-        parameters = len(terms) + 1  # the variance is one more
+
+    def score(fit: Fit) -> float:
+        parameters = len(fit.terms) + 1  # the variance is one more
         spare = count - parameters - 1
-        if not fits.feasible[0, index] or spare <= 0:
-            scores.append(np.inf)
-            continue
-        misfit = float(np.array(num_launches) @ fits.residuals[0, index] ** 2) + scatter
-        mean_square = max(misfit / count, _ROUNDING**2)
-        penalty = 2.0 * parameters + 2.0 * parameters * (parameters + 1) / spare
-        scores.append(count * float(np.log(mean_square)) + penalty)
-    return int(np.argmin(scores))
+        misfit = float(np.array(num_launches) @ fit.misses**2) + scatter
+        likelihood = count * float(np.log(max(misfit / count, _ROUNDING**2)))
+        return likelihood + 2.0 * parameters + 2.0 * parameters * (parameters + 1) / spare if spare > 0 else np.inf
+
+    scores = [score(fit) for fit in fits]
+    return fits[int(np.argmin(scores))] if np.isfinite(min(scores)) else best(fits)

@@ -28,6 +28,8 @@ class LaunchSamples:
         turns: (round, how often this round came before) of each sample: what pairs samples of different variants.
         clean: False where the sample was contended.
         starts_s: start offsets; empty if they were not recorded.
+        in_turns: variants took turns, so that equal rounds are neighbours in time; False where one variant's rounds
+            all came before the next one's, for want of memory.
     """
 
     launch: int
@@ -35,6 +37,7 @@ class LaunchSamples:
     turns: tuple[tuple[int, int], ...]
     clean: NDArray[np.bool_]
     starts_s: Floats
+    in_turns: bool = True
 
     @property
     def enough_clean(self) -> bool:
@@ -64,13 +67,14 @@ def launches_of(records: Iterable[Record], metric: str) -> tuple[LaunchSamples, 
             continue
         entry = record.metrics[metric]
         samples = entry.samples if entry.samples else (entry.value,)
-        launch = _launch(record.launch, samples, record.turns)
+        launch = _launch(record, samples)
         if launch.values.size:
             found[record.launch] = launch
     return tuple(found[number] for number in sorted(found))
 
 
-def _launch(number: int, samples: Sequence[float | None], turns: Mapping[str, Sequence[Any]]) -> LaunchSamples:
+def _launch(record: Record, samples: Sequence[float | None]) -> LaunchSamples:
+    turns = record.turns
     rounds = _column(turns, "round", len(samples), list(range(len(samples))))
     contended = _column(turns, "contended", len(samples), [False] * len(samples))
     starts = _column(turns, "start_s", len(samples), [])
@@ -81,11 +85,12 @@ def _launch(number: int, samples: Sequence[float | None], turns: Mapping[str, Se
         keys.append((round_, seen.get(round_, 0)))
         seen[round_] = seen.get(round_, 0) + 1
     return LaunchSamples(
-        launch=number,
+        launch=record.launch,
         values=np.array([samples[i] for i in kept], dtype=np.float64),
         turns=tuple(keys[i] for i in kept),
         clean=np.array([not contended[i] for i in kept], dtype=np.bool_),
         starts_s=np.array([starts[i] for i in kept] if starts else [], dtype=np.float64),
+        in_turns=record.observed.get("interleave") != "launches",
     )
 
 

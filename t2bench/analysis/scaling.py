@@ -8,17 +8,17 @@ does.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
 from t2bench.analysis import fit, stats
+from t2bench.analysis.effects import STEP_TIME
 from t2bench.analysis.results import ExactScaling, Interval, TimedScaling
 from t2bench.analysis.stats import Floats, MeanEstimate
 
-SEQUENCE_TIME = "sequence_time_s"
 EXACT_MIN_LENGTHS = 4  # three define a parabola, the fourth can refute it
 FIT_MIN_LENGTHS = 5
 FIT_MIN_RANGE = 16.0
@@ -26,8 +26,6 @@ FIT_MIN_RANGE = 16.0
 # within 1 to 11 %, the stepped explicit attention misses by 28 to 42 %.
 FIT_MAX_RESIDUAL = 0.20
 EXTRAPOLATION = 2.0  # the fit is not used beyond this factor outside the measured lengths
-DRAWS = 2000
-SEED = 20170612
 
 
 def exact_scaling(series: str, variant: str, metric: str, unit: str, counts: Mapping[int, float]) -> ExactScaling:
@@ -69,8 +67,9 @@ def _parabola(points: Sequence[tuple[int, Fraction]]) -> tuple[tuple[Fraction, F
 def timed_scaling(series: str, variant: str, launch_values: Mapping[int, Sequence[float]]) -> TimedScaling:
     """Growth of the time of one sequence.
 
-    Lengths are measured in processes of their own, so they count as independent: exponents are contrasts of mean log
-    times with Satterthwaite's degrees of freedom; coefficients and the parity length get bootstrap-t intervals.
+    Lengths are measured in processes of their own, so they count as independent: exponents and coefficients are sums
+    of launch means with Satterthwaite's degrees of freedom, the parity length has Fieller's interval. With three
+    launches a bootstrap would be far too narrow, and a bootstrap-t twice as wide as needed.
 
     Args:
         series: group id without its length.
@@ -83,7 +82,7 @@ def timed_scaling(series: str, variant: str, launch_values: Mapping[int, Sequenc
     return TimedScaling(
         series=series,
         variant=variant,
-        metric=SEQUENCE_TIME,
+        metric=STEP_TIME,
         lengths=lengths,
         values=tuple(stats.median_interval(launch_values[length]) for length in lengths),
         exponent=_slope(lengths, logs) if len(lengths) > 1 else None,
@@ -104,23 +103,14 @@ def _slope(lengths: Sequence[int], logs: Sequence[MeanEstimate]) -> Interval:
     return stats.weighted_sum(weights.tolist(), logs).interval()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Curve:
-    """What the fit gives, or why not."""
+    """What the fit gives, or why not: fields as in TimedScaling."""
 
-    __slots__ = ("coefficients", "parity_length", "refused", "residual")
-
-    def __init__(
-        self,
-        *,
-        refused: str = "",
-        residual: float | None = None,
-        coefficients: tuple[Interval, Interval, Interval] | None = None,
-        parity_length: Interval | None = None,
-    ) -> None:
-        self.refused = refused
-        self.residual = residual
-        self.coefficients = coefficients
-        self.parity_length = parity_length
+    refused: str = ""
+    residual: float | None = None
+    coefficients: tuple[Interval, Interval, Interval] | None = None
+    parity_length: Interval | None = None
 
 
 def _fit_curve(
@@ -132,44 +122,76 @@ def _fit_curve(
     if spread < FIT_MIN_RANGE:
         return _Curve(refused=f"lengths span a factor of {spread:.3g}; coefficients need {FIT_MIN_RANGE:.0f}")
     values = np.exp([log.mean for log in logs])
-    point = fit.fit_subsets(lengths, values, values[None, :])
-    scatter = sum(float(((np.log(launch_values[at]) - log.mean) ** 2).sum()) for at, log in zip(lengths, logs, strict=True))
-    chosen = fit.choose_terms(point, [log.num_launches for log in logs], scatter)
-    misses = np.abs(point.residuals[0, chosen])
-    worst = int(misses.argmax())
-    residual = float(misses[worst])
-    if residual > FIT_MAX_RESIDUAL:
+    fits = fit.feasible_fits(lengths, values)
+    best = fit.best(fits)
+    if best.residual > FIT_MAX_RESIDUAL:
+        worst = lengths[int(np.abs(best.misses).argmax())]
         return _Curve(
-            residual=residual,
-            refused=f"a + b L + c L^2 misses the time at L = {lengths[worst]} by {residual:.0%} "
+            residual=best.residual,
+            refused=f"a + b L + c L^2 with no negative term misses the time at L = {worst} by {best.residual:.0%} "
             f"(more than {FIT_MAX_RESIDUAL:.0%}); read the local exponents instead",
         )
-    best = point.coefficients[0, chosen]
-    draws = None
-    if all(log.error is not None for log in logs):
-        drawn = np.exp(stats.student_draws(logs, DRAWS, SEED))
-        draws = fit.nonnegative(fit.fit_subsets(lengths, values, drawn))
-    a, b, c = (_around(float(best[i]), None if draws is None else draws[:, i]) for i in range(3))
-    return _Curve(residual=residual, coefficients=(a, b, c), parity_length=_parity(lengths, best, draws))
+    within = [candidate for candidate in fits if candidate.residual <= FIT_MAX_RESIDUAL]
+    scatter = sum(
+        float(((np.log(launch_values[length]) - log.mean) ** 2).sum()) for length, log in zip(lengths, logs, strict=True)
+    )
+    chosen = fit.most_supported(within, [log.num_launches for log in logs], scatter)
+    linear = _LinearFit.of(lengths, values, logs)
+    a, b, c = (float(value) for value in chosen.coefficients)
+    return _Curve(
+        residual=chosen.residual,
+        coefficients=(linear.coefficient(0, a), linear.coefficient(1, b), linear.coefficient(2, c)),
+        parity_length=_parity_length(lengths, b, c, linear),
+    )
 
 
-def _around(value: float, draws: Floats | None) -> Interval:
-    """Percentile interval, widened to hold a value whose small neighbours AICc dropped."""
-    if draws is None:
-        return Interval(value=value)
-    low, high = stats.percentile_bounds(draws)
-    return Interval(value=value, low=min(low, value), high=max(high, value))
+@dataclass(frozen=True, slots=True, eq=False)
+class _LinearFit:
+    """The unconstrained three-term fit, whose coefficients are sums over lengths, so that t intervals are exact.
+
+    Attributes:
+        rows: (3, n) coefficients per measured value.
+        values: measured values with their errors.
+    """
+
+    rows: Floats
+    values: tuple[MeanEstimate, ...]
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], values: Floats, logs: Sequence[MeanEstimate]) -> _LinearFit:
+        errors = [None if log.error is None else value * log.error for value, log in zip(values.tolist(), logs, strict=True)]
+        means = (
+            replace(log, mean=value, error=error) for log, value, error in zip(logs, values.tolist(), errors, strict=True)
+        )
+        return cls(fit.projections(lengths, values, (0, 1, 2)), tuple(means))
+
+    def combine(self, weights: Floats) -> MeanEstimate:
+        """Sum over the three coefficients of weight * coefficient."""
+        return stats.weighted_sum((weights @ self.rows).tolist(), self.values)
+
+    def coefficient(self, index: int, value: float) -> Interval:
+        """Interval of one coefficient, cut at 0 (none is negative) and widened to hold the chosen fit's value."""
+        around = self.combine(np.eye(3)[index]).interval()
+        if around.low is None or around.high is None:
+            return Interval(value=value)
+        return Interval(value=value, low=min(max(around.low, 0.0), value), high=max(around.high, value))
+
+    def is_parity(self, length: float) -> bool:
+        """Whether b = c L is compatible with the measurements (Fieller 1954)."""
+        p_value = self.combine(np.array([0.0, 1.0, -length])).p_value()
+        return p_value is not None and p_value > 1.0 - stats.CONFIDENCE
 
 
-def _parity(lengths: Sequence[int], best: Floats, draws: Floats | None) -> Interval | None:
+def _parity_length(lengths: Sequence[int], b: float, c: float, linear: _LinearFit) -> Interval | None:
     """Length where the quadratic term equals the linear one, if both exist and it is near the measured lengths."""
-    _, b, c = (float(value) for value in best)
     shortest, longest = lengths[0] / EXTRAPOLATION, lengths[-1] * EXTRAPOLATION
     if b <= 0.0 or c <= 0.0 or not shortest <= b / c <= longest:
         return None
-    if draws is None:
-        return Interval(value=b / c)
-    linear, quadratic = draws[:, 1], draws[:, 2]
-    ratios = np.where(quadratic > 0, linear / np.where(quadratic > 0, quadratic, 1.0), math.inf)
-    around = _around(b / c, np.clip(ratios, shortest, longest))
-    return around
+    parity = b / c
+    if any(value.error is None for value in linear.values):
+        return Interval(value=parity)
+    return Interval(
+        value=parity,
+        low=stats.boundary(linear.is_parity, parity, shortest),
+        high=stats.boundary(linear.is_parity, parity, longest),
+    )

@@ -1,4 +1,4 @@
-"""Means, intervals and warnings signs of small samples: arrays in, plain values out.
+"""Means, intervals and warning signs of small samples: arrays in, plain values out.
 
 The replicate is the launch (a fresh process), so every interval here is Student's t over a handful of launches. The
 spread is each comparison's own: pooling it over comparisons (moderated t, Smyth 2004) gives narrower intervals that
@@ -9,7 +9,7 @@ and those are the ones where a wrong claim would be made.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,9 +22,6 @@ Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 POWER = 0.90
-# Student draws are cut here: with two launches (Cauchy) rarer ones would overflow an exponential, and no 95 % interval
-# sees them.
-_LARGEST_DRAW = 100.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,28 +141,21 @@ def holm(p_values: Sequence[float], alpha: float = 1.0 - CONFIDENCE) -> list[boo
     return rejected
 
 
-def student_draws(terms: Sequence[MeanEstimate], draws: int, seed: int) -> Floats:
-    """Seeded bootstrap-t over launches: for each mean, `draws` values mean + error * t[df], one row per draw.
+def boundary(holds: Callable[[float], bool], inside: float, limit: float) -> float:
+    """Where a statement about a positive number stops to hold on the way from `inside` to `limit`.
 
-    Resampling three launches with replacement gives intervals that are far too narrow (their spread is 2/3 of the
-    variance, and normal tails instead of t[2]); drawing the studentised mean keeps the coverage at few launches. For a
-    single mean the percentiles of the draws are its t interval.
+    Returns:
+        `limit` itself if the statement holds there; else found by bisection on the logarithm.
     """
-    generator = np.random.default_rng(seed)
-    columns = []
-    for term in terms:
-        error, df = (0.0, 1.0) if term.error is None else (term.error, term.df)
-        unit = np.clip(generator.standard_t(df, draws), -_LARGEST_DRAW, _LARGEST_DRAW)
-        columns.append(term.mean + error * unit)
-    return np.stack(columns, axis=1)
-
-
-def percentile_bounds(draws: Floats) -> tuple[float, float]:
-    """The central 95 % of draws; infinite draws are allowed."""
-    ordered = np.sort(draws)
-    tail = (1.0 - CONFIDENCE) / 2
-    last = ordered.size - 1
-    return float(ordered[math.floor(tail * last)]), float(ordered[math.ceil((1.0 - tail) * last)])
+    if holds(limit):
+        return limit
+    for _ in range(30):
+        middle = math.sqrt(inside * limit)
+        if holds(middle):
+            inside = middle
+        else:
+            limit = middle
+    return inside
 
 
 def lag1_autocorrelation(values: Sequence[float] | Floats) -> float | None:
