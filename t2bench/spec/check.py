@@ -1,0 +1,230 @@
+"""Does a well-shaped suite make sense? Names that must exist, cycles, duplicates, keys that need one another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from fractions import Fraction
+
+from t2bench.spec.case import WORKLOADS
+from t2bench.spec.errors import Mark, SpecError, did_you_mean, listing, show
+from t2bench.spec.presets import preset_names
+from t2bench.spec.yamltree import Node
+
+MAX_NAME = 60
+SAFE_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}")
+WORKLOAD_LABELS = (*WORKLOADS, "attention+causal", "attention+backward", "attention+causal+backward")
+
+
+def check_meaning(tree: Node, broken: Collection[str]) -> list[SpecError]:
+    """Every fault that concerns more than one value.
+
+    Args:
+        tree: the suite as it holds for one device, without what the shape check found wrong.
+        broken: top-level keys in which the shape check found faults: nothing that would only follow is reported.
+    """
+    checker = _Checker(tree, frozenset(broken))
+    for check in (
+        checker.identity,
+        checker.variants,
+        checker.references,
+        checker.matrix,
+        checker.include_and_exclude,
+        checker.measure,
+    ):
+        check()
+    return checker.errors
+
+
+class _Checker:
+    def __init__(self, tree: Node, broken: frozenset[str]) -> None:
+        self.tree = tree
+        self.broken = broken
+        self.errors: list[SpecError] = []
+        self.names = self._variant_names()
+
+    def add(self, mark: Mark, where: str, message: str) -> None:
+        self.errors.append(SpecError(mark, where, message))
+
+    def _variant_names(self) -> list[str]:
+        found = []
+        for node in self._items("variants"):
+            name = node.value if isinstance(node.value, str) else node.value["name"].value
+            found.append(name)
+        return found
+
+    def _items(self, key: str) -> Sequence[Node]:
+        node = self.tree.get(key)
+        return node.elements() if node else ()
+
+    def identity(self) -> None:
+        """The keys that every suite has, and its name."""
+        for key in ("schema", "name", "variants", "matrix"):
+            if self.tree.get(key) is None and key not in self.broken:
+                self.add(self.tree.mark, "", f"missing key {key}")
+        name = self.tree.get("name")
+        if name and not SAFE_NAME.fullmatch(name.value):
+            words = f"letters, digits, '.', '_' and '-', beginning with a letter or digit, at most {MAX_NAME}"
+            self.add(name.mark, "name", f"expected {words}, got {show(name.value)}")
+
+    def variants(self) -> None:
+        """Names, bases, scales."""
+        presets = preset_names()
+        own: dict[str, Node] = {}
+        seen: set[str] = set()
+        for index, (node, name) in enumerate(zip(self._items("variants"), self.names, strict=True)):
+            where = f"variants[{index}]"
+            if name in seen:
+                self.add(node.mark, where, f"the name {show(name)} is used twice")
+            seen.add(name)
+            if isinstance(node.value, str):
+                if name not in presets:
+                    hint = did_you_mean(name, presets)
+                    self.add(node.mark, where, f"unknown variant {show(name)}{hint} (there are: {listing(presets)})")
+                continue
+            own[name] = node
+            self._entry(node, name, where, presets)
+        for index, node in enumerate(self._items("variants")):
+            if isinstance(node.value, dict):
+                self._base(node, own, f"variants[{index}].base")
+
+    def _entry(self, node: Node, name: str, where: str, presets: Collection[str]) -> None:
+        mark = node.value["name"].mark
+        if fault := _bad_variant_name(name):
+            self.add(mark, f"{where}.name", fault)
+        whole = node.get("model") is not None
+        if name in presets and not whole:
+            self.add(mark, f"{where}.name", f"{show(name)} is the name of a built-in variant; choose another")
+        if whole and node.get("set") is not None:
+            self.add(node.value["set"].mark, f"{where}.set", "give either model (everything) or set (the difference)")
+        scale = node.get("scale")
+        for key, share in scale.items() if scale else ():
+            if fault := _bad_share(share.value):
+                self.add(share.mark, f"{where}.scale.{key}", fault)
+
+    def _base(self, node: Node, own: Mapping[str, Node], where: str) -> None:
+        """The base exists, and following bases ends."""
+        base = node.get("base")
+        if base is None or base.value is None or node.get("model") is not None:
+            return
+        choices = [*own, *preset_names()]
+        if base.value not in choices:
+            if "variants" in self.broken:
+                return
+            hint = did_you_mean(base.value, choices)
+            self.add(base.mark, where, f"unknown variant {show(base.value)}{hint} (there are: {listing(choices)})")
+            return
+        trail = [node.value["name"].value]
+        step: Node | None = base
+        while step is not None and isinstance(step.value, str) and step.value in own:
+            if step.value in trail:
+                self.add(base.mark, where, f"goes round in a circle: {' -> '.join([*trail, step.value])}")
+                return
+            trail.append(step.value)
+            step = own[step.value].get("base")
+
+    def references(self) -> None:
+        """Variant names in `reference` and `ladder`."""
+        reference = self.tree.get("reference")
+        if reference and reference.value is not None:
+            self._must_be_variant(reference, "reference")
+        rungs = self._items("ladder")
+        for index, node in enumerate(rungs):
+            self._must_be_variant(node, f"ladder[{index}]")
+            if node.value in [other.value for other in rungs[:index]]:
+                self.add(node.mark, f"ladder[{index}]", f"{show(node.value)} is on the ladder twice")
+        if len(rungs) == 1:
+            self.add(rungs[0].mark, "ladder", "a ladder has at least two rungs")
+
+    def _must_be_variant(self, node: Node, where: str) -> None:
+        if node.value in self.names or "variants" in self.broken or not self.names:
+            return
+        hint = did_you_mean(node.value, self.names)
+        self.add(
+            node.mark, where, f"{show(node.value)} is not among the suite's variants{hint} ({listing(self.names)})"
+        )
+
+    def matrix(self) -> None:
+        """Values given twice, keys that need another."""
+        matrix = self.tree.get("matrix")
+        if matrix is None:
+            return
+        for key, node in matrix.items():
+            plain = [child.plain() for child in node.elements()]
+            for index, child in enumerate(node.elements()):
+                if any(type(plain[index]) is type(other) and plain[index] == other for other in plain[:index]):
+                    self.add(child.mark, f"matrix.{key}[{index}]", f"{show(plain[index])} is given twice")
+        if "length" not in dict(matrix.items()) and "matrix" not in self.broken:
+            self.add(matrix.mark, "matrix", "missing key length")
+        workloads = matrix.get("workload")
+        kinds = [_kind(node) for node in workloads.elements()] if workloads else ["train_step"]
+        for key in ("causal", "backward"):
+            if matrix.get(key) and set(kinds) != {"attention"} and "matrix" not in self.broken:
+                words = f"only the attention workload has it; write {{kind: attention, {key}: true}} under workload"
+                self.add(matrix.key_marks.get(key, matrix.mark), f"matrix.{key}", words)
+        for index, node in enumerate(workloads.elements() if workloads else ()):
+            self._flags(node, f"matrix.workload[{index}]")
+
+    def _flags(self, node: Node, where: str) -> None:
+        for key in ("causal", "backward"):
+            flag = node.get(key)
+            if flag and flag.value and _kind(node) != "attention":
+                self.add(flag.mark, f"{where}.{key}", f"only the attention workload has it, not {_kind(node)}")
+
+    def include_and_exclude(self) -> None:
+        """Names of variants and workloads."""
+        for index, entry in enumerate(self._items("include")):
+            for number, node in enumerate(_elements(entry, "variant")):
+                self._must_be_variant(node, f"include[{index}].variant[{number}]")
+            if workload := entry.get("workload"):
+                self._flags(workload, f"include[{index}].workload")
+        for index, entry in enumerate(self._items("exclude")):
+            match = entry.value["match"]
+            where = f"exclude[{index}].match"
+            if not match.value:
+                self.add(match.mark, where, "an empty match would exclude everything")
+            for number, node in enumerate(_elements(match, "variant")):
+                self._must_be_variant(node, f"{where}.variant[{number}]")
+            for number, node in enumerate(_elements(match, "workload")):
+                if node.value not in WORKLOAD_LABELS:
+                    hint = did_you_mean(node.value, WORKLOAD_LABELS)
+                    message = f"unknown workload {show(node.value)}{hint} (there are: {listing(WORKLOAD_LABELS)})"
+                    self.add(node.mark, f"{where}.workload[{number}]", message)
+
+    def measure(self) -> None:
+        """Bounds that must not cross."""
+        low, high = self.tree.get("measure", "rounds"), self.tree.get("measure", "max_rounds")
+        if low and high and high.value < low.value:
+            self.add(
+                high.mark, "measure.max_rounds", f"must be at least measure.rounds ({low.value}), got {high.value}"
+            )
+
+
+def _elements(node: Node, key: str) -> list[Node]:
+    child = node.get(key)
+    return child.elements() if child else []
+
+
+def _kind(node: Node) -> str:
+    kind = node.get("kind") if isinstance(node.value, dict) else node
+    return str(kind.value) if kind else "train_step"
+
+
+def _bad_variant_name(name: str) -> str:
+    """What is wrong with a variant's name; it is part of case ids, tables and file names."""
+    if not name or len(name) > MAX_NAME:
+        return f"expected 1 to {MAX_NAME} characters, got {len(name)}"
+    if not name.isprintable() or name != name.strip():
+        return f"expected printable characters without spaces around them, got {show(name)}"
+    taken = [character for character in "/@" if character in name]
+    return f"{taken[0]!r} is not allowed in a variant's name (it separates the parts of a case id)" if taken else ""
+
+
+def _bad_share(text: str) -> str:
+    words = f"expected a fraction above 0 and at most 8, such as 2/3, got {show(text)}"
+    if not re.fullmatch(r"[0-9]{1,6}(/[0-9]{1,6}|\.[0-9]{1,6})?", text):
+        return words
+    try:
+        return "" if 0 < Fraction(text) <= 8 else words
+    except ZeroDivisionError:
+        return words

@@ -1,0 +1,83 @@
+"""What is wrong with a suite, said so that the user can put it right: place, path, fault, nearest valid value."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+LONGEST_VALUE = 40
+MOST_CHOICES = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where something was written: a file (line and column count from 1), or an argument (line 0)."""
+
+    source: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}:{self.column}" if self.line else self.source
+
+
+@dataclass(frozen=True, slots=True)
+class SpecError:
+    """One fault.
+
+    Attributes:
+        mark: where it was written.
+        where: path inside the suite, for example `matrix.length[2]`; empty for the whole.
+        message: what is wrong and what would be right.
+    """
+
+    mark: Mark
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        # "--set matrix.length=x" already names the path.
+        repeated = not self.mark.line and self.mark.source.startswith(f"--set {self.where}=")
+        where = "" if repeated or not self.where else f"{printable(self.where)}: "
+        return f"{printable(str(self.mark))}: {where}{self.message}"
+
+
+class SuiteErrors(Exception):  # noqa: N818 (it holds several)
+    """A suite cannot be used. `errors` holds every fault found, in file order; `str()` has one line for each."""
+
+    def __init__(self, errors: Sequence[SpecError]) -> None:
+        self.errors = tuple(sorted(dict.fromkeys(errors), key=lambda e: (e.mark.source, e.mark.line, e.mark.column)))
+        super().__init__("\n".join(str(error) for error in self.errors))
+
+
+def printable(text: str) -> str:
+    """The text on one line, with control and other invisible characters escaped (a suite file may hold anything)."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def show(value: Any) -> str:
+    """A value as a user would recognise it, short and on one line."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    text = printable(json.dumps(value, ensure_ascii=False))
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + '..."'
+
+
+def did_you_mean(word: Any, choices: Iterable[str]) -> str:
+    """`, did you mean x?` for the choice nearest to `word`, or nothing if none is near."""
+    if not isinstance(word, str):
+        return ""
+    by_folded = {choice.casefold(): choice for choice in choices}
+    near = difflib.get_close_matches(word[:100].casefold(), by_folded, n=1, cutoff=0.6)
+    return f", did you mean {by_folded[near[0]]}?" if near else ""
+
+
+def listing(choices: Iterable[str]) -> str:
+    """`a, b, c`, cut short where it would fill the screen."""
+    found = list(choices)
+    return ", ".join(found[:MOST_CHOICES]) + (f", ... ({len(found)} in all)" if len(found) > MOST_CHOICES else "")

@@ -1,0 +1,277 @@
+"""Suite files: read, checked, resolved for a device. Every fault of a file is reported at once, with its place."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import yaml
+
+from t2bench.spec.case import WorkloadSpec
+from t2bench.spec.check import check_meaning
+from t2bench.spec.errors import Mark, SpecError, SuiteErrors, listing
+from t2bench.spec.layers import find_suite, for_device, merge, read_layers, read_overrides, suite_names
+from t2bench.spec.model import ModelSpec
+from t2bench.spec.plan import expand
+from t2bench.spec.presets import Recipe, at_point, preset_chain, preset_names, resolve
+from t2bench.spec.shape import check_shape, normalise
+from t2bench.spec.suite import Limits, Measure, Suite, Variant
+from t2bench.spec.yamltree import Dumper, Node
+
+__all__ = ["SuiteErrors", "dump_suite", "load_suite", "suite_names"]
+
+
+def load_suite(
+    path_or_name: str | os.PathLike[str], *, device: str, overrides: Sequence[str] = (), only: str | None = None
+) -> Suite:
+    """Read a suite for one device.
+
+    Args:
+        path_or_name: a suite file, or the name of a built-in suite.
+        device: `cpu`, `cuda` or `cuda:N`; decides which profile holds.
+        overrides: `key.path=value` arguments, which win over the file.
+        only: glob on case ids and variant names; the plan keeps what it matches.
+
+    Raises:
+        SuiteErrors: the suite cannot be used; every fault that was found.
+    """
+    kind = _device_kind(device)
+    path = find_suite(path_or_name)
+    tree = read_layers(path)
+    extra = read_overrides(overrides)
+    errors = []
+    for layer in (tree, extra):
+        normalise(layer)
+        errors += check_shape(layer)
+    final = _without_nulls(merge(for_device(tree, kind), extra))
+    broken = {key for error in errors for key in re.findall(r"^(?:profiles\.\w+\.)?(\w+)", error.where)}
+    errors += check_meaning(final, broken)
+    errors += _check_device(final, kind)
+    if not errors or not _touches(errors, broken):
+        variants, faults = _variants(final)
+        errors += faults
+    if errors:
+        raise SuiteErrors(errors)
+    suite = _suite(final, variants, kind, str(path), only or "")
+    _check_plan(suite, final, only)
+    return suite
+
+
+def dump_suite(suite: Suite) -> str:
+    """The resolved suite as YAML; reading it gives the same suite."""
+    return yaml.dump(dict(suite.resolved), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _device_kind(device: str) -> str:
+    if re.fullmatch(r"cpu|cuda(:[0-9]{1,4})?", device):
+        return device.partition(":")[0]
+    raise SuiteErrors([SpecError(Mark("device"), "", f"expected cpu, cuda or cuda:N, got {device[:40]!r}")])
+
+
+def _check_device(tree: Node, kind: str) -> list[SpecError]:
+    node = tree.get("device")
+    if node is None or node.value == kind:
+        return []
+    return [SpecError(node.mark, "device", f"this suite is for {node.value}, not for {kind}")]
+
+
+def _without_nulls(tree: Node) -> Node:
+    """A top-level key without a value is a key that is not given."""
+    return Node({key: child for key, child in tree.items() if child.value is not None}, tree.mark, tree.key_marks)
+
+
+def _touches(errors: Iterable[SpecError], broken: Iterable[str]) -> bool:
+    """Whether a fault makes the variants unreadable, so that building them would only repeat it."""
+    return "variants" in broken or "model" in broken or any(error.where.startswith("variants") for error in errors)
+
+
+def _variants(tree: Node) -> tuple[tuple[Variant, ...], list[SpecError]]:
+    """The suite's variants, resolved; and those that make no model."""
+    node = tree.get("variants")
+    shared = tree.get("model")
+    shared_fields = shared.plain() if shared else {}
+    entries = node.elements() if node else []
+    own = {entry.value["name"].value: entry for entry in entries if isinstance(entry.value, dict)}
+    found = []
+    faults = _Faults()
+    for index, entry in enumerate(entries):
+        try:
+            found.append(_variant(entry, own, shared_fields))
+        except ValueError as error:
+            name = entry.value if isinstance(entry.value, str) else entry.value["name"].value
+            places = {f"variants[{index}].{key}": entry.get(key) for key in ("model", "set")} | {"model": shared}
+            mark, where = _place(str(error), places) or (entry.mark, f"variants[{index}]")
+            faults.add(mark, where, str(error), name)
+    return tuple(found), faults.errors()
+
+
+class _Faults:
+    """Faults of variants: one line for all variants that share a fault."""
+
+    def __init__(self) -> None:
+        self.names: dict[tuple[Mark, str, str], list[str]] = {}
+
+    def add(self, mark: Mark, where: str, message: str, variant: str) -> None:
+        self.names.setdefault((mark, where, message), []).append(variant)
+
+    def errors(self) -> list[SpecError]:
+        return [
+            SpecError(mark, where, f"{listing(names)}: {message}")
+            for (mark, where, message), names in self.names.items()
+        ]
+
+
+def _place(message: str, places: Mapping[str, Node | None]) -> tuple[Mark, str] | None:
+    """Where a field that the message names was written; an argument is suspected before a file."""
+    found = [
+        (node.mark, f"{where}.{word}")
+        for where, place in places.items()
+        for word in re.findall(r"[a-z_]+", message)
+        if place is not None and (node := place.get(word)) is not None
+    ]
+    return min(found, key=lambda each: each[0].line > 0, default=None)
+
+
+def _variant(entry: Node, own: Mapping[str, Node], shared: Mapping[str, Any]) -> Variant:
+    if isinstance(entry.value, str):
+        return resolve(preset_chain(entry.value), shared=shared)
+    body = entry.plain()
+    if body.get("model") is not None:
+        variant = resolve([Recipe(name=body["name"], set=body["model"])])
+        base, summary, scale = body.get("base") or "", body.get("summary") or "", body.get("scale") or {}
+        return replace(variant, base=base, summary=summary, scale=scale)
+    chain = [_recipe(body)]
+    while chain[0].base in own:
+        chain.insert(0, _recipe(own[chain[0].base].plain()))
+    presets = preset_chain(chain[0].base) if chain[0].base in preset_names() else ()
+    return resolve(presets, shared=shared, own=chain)
+
+
+def _recipe(body: Mapping[str, Any]) -> Recipe:
+    return Recipe(
+        name=body["name"],
+        base=body.get("base") or "",
+        set=body.get("set") or body.get("model") or {},
+        scale=body.get("scale") or {},
+        summary=body.get("summary") or "",
+    )
+
+
+def _suite(tree: Node, variants: tuple[Variant, ...], device: str, source: str, only: str) -> Suite:
+    body = tree.plain()
+    suite = Suite(
+        name=body["name"],
+        summary=body.get("summary", ""),
+        device=device,
+        variants=variants,
+        reference=body.get("reference", variants[0].name),
+        matrix=_matrix(body["matrix"]),
+        tokens_per_step=body.get("tokens_per_step", 0),
+        measure=Measure(**body.get("measure", {})),
+        limits=Limits(**body.get("limits", {})),
+        exclude=tuple(body.get("exclude", ())),
+        include=tuple(_included(entry) for entry in body.get("include", ())),
+        ladder=tuple(body.get("ladder", ())),
+        seed=body.get("seed", 0),
+        ghost=body.get("ghost", True),
+        source=source,
+        only=only or body.get("only", ""),
+    )
+    return replace(suite, resolved=_resolved(suite))
+
+
+def _matrix(axes: Mapping[str, Sequence[Any]]) -> dict[str, tuple[Any, ...]]:
+    """The axes with their defaults, and `causal` and `backward` folded into the workloads."""
+    flags = {key: axes[key] for key in ("causal", "backward") if key in axes}
+    workloads = [_workload(value) for value in axes.get("workload", ["train_step"])]
+    for key, values in flags.items():
+        workloads = [replace(workload, **{key: value}) for workload in workloads for value in values]
+    folded = {"workload": tuple(dict.fromkeys(workloads))}
+    given = {key: tuple(values) for key, values in axes.items() if key not in flags}
+    defaults = {} if "dtype" in axes else {"dtype": ("fp32",)}
+    # A key keeps its place; what was not given comes first.
+    return {**folded, **defaults, **given, **folded} if "workload" not in axes else {**defaults, **given, **folded}
+
+
+def _workload(value: str | Mapping[str, Any]) -> WorkloadSpec:
+    return WorkloadSpec(kind=value) if isinstance(value, str) else WorkloadSpec(**value)  # type: ignore[arg-type]
+
+
+def _included(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _workload(value) if key == "workload" else value for key, value in entry.items()}
+
+
+def _resolved(suite: Suite) -> dict[str, Any]:
+    """The suite as plain data: absolute, without layers, and readable as a suite file."""
+    variants = [
+        {
+            "name": variant.name,
+            **({"base": variant.base} if variant.base else {}),
+            **({"summary": variant.summary} if variant.summary else {}),
+            **({"scale": dict(variant.scale)} if variant.scale else {}),
+            "model": variant.model.to_dict(),
+        }
+        for variant in suite.variants
+    ]
+    return {
+        "schema": 1,
+        "name": suite.name,
+        "summary": suite.summary,
+        "device": suite.device,
+        "reference": suite.reference,
+        "variants": variants,
+        "matrix": {key: [_plain(value) for value in values] for key, values in suite.matrix.items()},
+        "tokens_per_step": suite.tokens_per_step,
+        "include": [{key: _plain(value) for key, value in entry.items()} for entry in suite.include],
+        "exclude": [dict(entry) for entry in suite.exclude],
+        "measure": asdict(suite.measure),
+        "limits": asdict(suite.limits),
+        "ladder": list(suite.ladder),
+        "seed": suite.seed,
+        "ghost": suite.ghost,
+        "only": suite.only,
+    }
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if isinstance(value, WorkloadSpec) else value
+
+
+def _check_plan(suite: Suite, tree: Node, only: str | None) -> None:
+    """Expand once, so that whatever cannot be planned is said now and at its place."""
+    errors = _unbuildable(suite, tree)
+    if not errors:
+        try:
+            expand(suite)
+        except SuiteErrors as found:
+            for error in found.errors:
+                argument = only and error.where == "only"
+                node = None if argument else tree.get(*_steps(error.where))
+                mark = Mark("--only") if argument else node.mark if node else error.mark
+                errors.append(SpecError(mark, "" if argument else error.where, error.message))
+    if errors:
+        raise SuiteErrors(errors)
+
+
+def _steps(where: str) -> list[str | int]:
+    return [int(step) if step.isdigit() else step for step in re.findall(r"\w+", where)]
+
+
+def _unbuildable(suite: Suite, tree: Node) -> list[SpecError]:
+    """Single matrix values with which a variant makes no model, each at its own place."""
+    axes = {key: values for key, values in suite.matrix.items() if key in ModelSpec.__dataclass_fields__}
+    if len(axes) != 1:  # a combination's fault has no single place; `expand` reports the first
+        return []
+    faults = _Faults()
+    for key, values in axes.items():
+        for index, value in enumerate(values):
+            node = tree.get("matrix", key, index) or tree
+            for variant in suite.variants:
+                try:
+                    at_point(variant, {key: value})
+                except ValueError as error:
+                    faults.add(node.mark, f"matrix.{key}[{index}]", str(error), variant.name)
+    return faults.errors()

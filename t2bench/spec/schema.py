@@ -1,0 +1,276 @@
+"""The suite file's shape: which keys there are and what each may hold, for pydantic and for editors.
+
+The shape follows the dataclasses (`ModelSpec`, `Measure`, ...), so a new axis needs no second entry here. Finding and
+explaining what does not fit is in `t2bench.spec.shape`; what relates one part of a suite to another (names that must
+exist, cycles, ...) in `t2bench.spec.check`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
+
+from pydantic import Discriminator, Field, Tag, TypeAdapter
+
+from t2bench.spec.case import DeviceKind, Dtype, WorkloadSpec
+from t2bench.spec.model import STRICT, ModelSpec, PositionSpec
+from t2bench.spec.suite import Limits, Measure
+
+PROFILES = ("cpu", "cuda")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Range:
+    """The numbers a field may hold; `open` ends are themselves not allowed."""
+
+    whole: bool = False
+    low: float = 0
+    high: float | None = None
+    low_open: bool = False
+    high_open: bool = False
+
+    @property
+    def words(self) -> str:
+        """For people: `a whole number of at least 1`."""
+        low = f"above {self.low}" if self.low_open else f"of at least {self.low}"
+        high = "" if self.high is None else f" and {'below' if self.high_open else 'at most'} {self.high}"
+        return f"{'a whole number' if self.whole else 'a number'} {low}{high}"
+
+    @property
+    def constraint(self) -> Any:
+        """For pydantic."""
+        return Field(
+            gt=self.low if self.low_open else None,
+            ge=None if self.low_open else self.low,
+            lt=self.high if self.high_open else None,
+            le=None if self.high_open else self.high,
+        )
+
+
+_COUNT = Range(whole=True, low=1)
+_NATURAL = Range(whole=True)
+_POSITIVE = Range(low_open=True)
+_PROBABILITY = Range(high=1, high_open=True)
+RANGES: dict[str, Range] = {
+    **dict.fromkeys(["length", "batch", "width", "heads", "kv_heads", "head_dim", "ff", "enc_layers"], _COUNT),
+    **dict.fromkeys(["dec_layers", "vocab", "vocab_multiple", "max_len", "launches", "rounds", "max_rounds"], _COUNT),
+    **dict.fromkeys(["seed", "warmup_calls", "tokens_per_step"], _NATURAL),
+    **dict.fromkeys(["theta", "norm_eps", "case_timeout_s", "memory_gib", "max_time_s"], _POSITIVE),
+    **dict.fromkeys(["min_sample_s", "warmup_s", "warmup_max_s"], Range()),
+    **dict.fromkeys(["dropout", "attention_dropout"], _PROBABILITY),
+    "fraction": Range(low_open=True, high=1),
+}
+
+
+def _field_types(cls: type) -> dict[str, Any]:
+    """Field name -> type with its range and its line of the docstring, for validation and for editors."""
+    help_lines = _attribute_docs(cls)
+    found: dict[str, Any] = {}
+    for name, hint in get_type_hints(cls, include_extras=True).items():
+        if name.startswith("__"):
+            continue
+        typed = hint
+        if name in RANGES:
+            optional = type(None) in getattr(hint, "__args__", ())
+            bare = int if RANGES[name].whole else float
+            typed = Annotated[bare, RANGES[name].constraint]
+            typed = typed | None if optional else typed
+        found[name] = Annotated[typed, Field(description=help_lines.get(name, ""))]
+    return found
+
+
+def _attribute_docs(cls: type) -> dict[str, str]:
+    """Attribute -> its text in the class's Google-style docstring."""
+    section = (cls.__doc__ or "").partition("Attributes:")[2].partition("Raises:")[0]
+    pieces = re.split(r"^ {8}(\w+): ", section, flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in zip(pieces[1::2], pieces[2::2], strict=True)}
+
+
+def _partial(name: str, types: Mapping[str, Any]) -> Any:
+    """A dataclass in which every field may be left out."""
+    fields = [(key, hint, field(default=None)) for key, hint in types.items()]
+    return dataclasses.make_dataclass(name, fields, kw_only=True, namespace={"__pydantic_config__": STRICT})
+
+
+def _kind_of(value: Any) -> str:
+    return "<entry>" if isinstance(value, dict) or dataclasses.is_dataclass(value) else "<name>"
+
+
+def _name_or(entry: Any, name: Any = str) -> Any:
+    """A name alone, or an entry that says more."""
+    return Annotated[Annotated[name, Tag("<name>")] | Annotated[entry, Tag("<entry>")], Discriminator(_kind_of)]
+
+
+# Built from the dataclasses at import, so for a static checker they are opaque.
+if TYPE_CHECKING:
+    PositionFields: TypeAlias = Any
+    ModelFields: TypeAlias = Any
+    WorkloadEntry: TypeAlias = Any
+    Axes: TypeAlias = Any
+    Points: TypeAlias = Any
+    Matches: TypeAlias = Any
+    MeasureFields: TypeAlias = Any
+    LimitFields: TypeAlias = Any
+    VariantItem: TypeAlias = Any
+else:
+    _Whole = Annotated[int, _COUNT.constraint]
+    WorkloadEntry = _partial("WorkloadEntry", _field_types(WorkloadSpec))
+    _Workload = _name_or(WorkloadEntry, Literal["attention", "forward", "train_step"])
+    _MODEL = _field_types(ModelSpec)
+    PositionFields = _partial("Position", _field_types(PositionSpec))
+    _MODEL["position"] = Annotated[PositionFields, Field(description=_attribute_docs(ModelSpec)["position"])]
+    ModelFields = _partial("Model", _MODEL)
+    _AXES = {"workload": _Workload, "length": _Whole, "dtype": Dtype, "batch": _Whole, **_MODEL}
+    _NON_EMPTY = Field(min_length=1)
+    _LISTED = {name: Annotated[list[hint], _NON_EMPTY] for name, hint in _AXES.items()}
+    _FLAGS = dict.fromkeys(("causal", "backward"), Annotated[list[bool], _NON_EMPTY])
+    Axes = _partial("Matrix", {**_LISTED, **_FLAGS})
+    _NAMES = Annotated[list[str], _NON_EMPTY]
+    Points = _partial("Include", {"variant": _NAMES, **_AXES})
+    Matches = _partial("Match", {**_LISTED, "variant": _NAMES, "workload": _NAMES})
+    MeasureFields = _partial("Measure", _field_types(Measure))
+    LimitFields = _partial("Limits", _field_types(Limits))
+
+
+@dataclass(kw_only=True, slots=True)
+class Scale:
+    """Sizes relative to the suite's: see t2bench.spec.presets."""
+
+    __pydantic_config__ = STRICT
+
+    ff: str | None = None
+    kv_heads: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class VariantEntry:
+    """A variant that the suite defines: `base` + `set`, or (as resolved files have it) a whole `model`."""
+
+    __pydantic_config__ = STRICT
+
+    name: str
+    base: str | None = None
+    set: ModelFields = None
+    scale: Scale | None = None
+    model: ModelFields = None
+    summary: str | None = None
+
+
+if not TYPE_CHECKING:
+    VariantItem = _name_or(VariantEntry)
+
+
+@dataclass(kw_only=True, slots=True)
+class ExcludeEntry:
+    """Cases that are not run: those that match every key, for a reason that reports show."""
+
+    __pydantic_config__ = STRICT
+
+    match: Matches
+    reason: Annotated[str, Field(min_length=1)]
+
+
+@dataclass(kw_only=True, slots=True)
+class ProfileFields:
+    """What a device profile may override: every key of a suite but those that identify it."""
+
+    __pydantic_config__ = STRICT
+
+    summary: str | None = None
+    reference: str | None = None
+    variants: Annotated[list[VariantItem], Field(min_length=1)] | None = None
+    model: ModelFields = None
+    matrix: Axes = None
+    tokens_per_step: Annotated[int, _NATURAL.constraint] | None = None
+    include: list[Points] | None = None
+    exclude: list[ExcludeEntry] | None = None
+    measure: MeasureFields = None
+    limits: LimitFields = None
+    ladder: list[str] | None = None
+    seed: Annotated[int, _NATURAL.constraint] | None = None
+    ghost: bool | None = None
+    only: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class Profiles:
+    """Overrides by kind of device."""
+
+    __pydantic_config__ = STRICT
+
+    cpu: ProfileFields | None = None
+    cuda: ProfileFields | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class SuiteFile(ProfileFields):
+    """A suite of t2bench: which variants do what, at which sizes, and how carefully they are measured."""
+
+    __pydantic_config__ = STRICT
+
+    schema: Literal[1] | None = None
+    name: str | None = None
+    device: DeviceKind | None = None
+    extends: str | None = None
+    profiles: Profiles | None = None
+
+
+def _keys(cls: Any) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(cls))
+
+
+# The last key of a path -> what a mapping there may hold.
+KEYS_BELOW: dict[str, tuple[str, ...]] = {
+    "": _keys(SuiteFile),
+    "cpu": _keys(ProfileFields),
+    "cuda": _keys(ProfileFields),
+    "profiles": PROFILES,
+    "variants": _keys(VariantEntry),
+    "scale": _keys(Scale),
+    "model": _keys(ModelSpec),
+    "set": _keys(ModelSpec),
+    "position": _keys(PositionSpec),
+    "workload": _keys(WorkloadSpec),
+    "matrix": ("workload", "length", "dtype", "batch", "causal", "backward", *_keys(ModelSpec)),
+    "include": ("variant", "workload", "length", "dtype", "batch", *_keys(ModelSpec)),
+    "match": ("variant", "workload", "length", "dtype", "batch", *_keys(ModelSpec)),
+    "exclude": _keys(ExcludeEntry),
+    "measure": _keys(Measure),
+    "limits": _keys(Limits),
+}
+
+
+@functools.cache
+def adapter() -> TypeAdapter[SuiteFile]:
+    """The validator of a suite file."""
+    return TypeAdapter(SuiteFile)
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a suite file, for editors."""
+    schema = adapter().json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["required"] = ["schema", "name", "variants"]
+    for definition in ("Matrix", "Match"):
+        for name, prop in schema["$defs"][definition]["properties"].items():
+            schema["$defs"][definition]["properties"][name] = {"anyOf": [prop, prop["items"]]}
+    kinds = schema["$defs"]["Position"]["properties"]["kind"]["enum"]
+    schema["$defs"]["Position"] = {"anyOf": [{"enum": kinds}, schema["$defs"]["Position"]]}
+    _drop_null_defaults(schema)
+    return schema
+
+
+def _drop_null_defaults(schema: Any) -> None:
+    """None stands for "not given" here and is no default that an editor should write."""
+    if isinstance(schema, dict):
+        if "default" in schema and schema["default"] is None:
+            del schema["default"]
+        for value in schema.values():
+            _drop_null_defaults(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            _drop_null_defaults(value)
