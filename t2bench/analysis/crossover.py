@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from t2bench.analysis import stats
 from t2bench.analysis.results import Crossover, Interval, Verdict
@@ -69,7 +70,7 @@ def _answer(points: Sequence[Point]) -> tuple[Interval | None, str]:
         word = "higher" if by_sign[1] else "lower"
         where = f"at {_listed(by_sign[told[0].sign])}" if by_sign[0] else f"at {_everywhere(points)}"
         return None, f"{word} {where}{open_note}"
-    changes = [(left, right) for left, right in zip(told, told[1:], strict=False) if left.sign != right.sign]
+    changes = [(left, right) for left, right in pairwise(told) if left.sign != right.sign]
     if len(changes) > 1:
         spans = ", ".join(f"{left.length} and {right.length}" for left, right in changes)
         return None, f"crosses {len(changes)} times: between {spans}{open_note}"

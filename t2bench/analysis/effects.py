@@ -82,30 +82,52 @@ def paired_logs(variant: Sequence[LaunchSamples], reference: Sequence[LaunchSamp
     return PairedLogs(tuple(numbers), np.array(values), num_contended)
 
 
-def timed_effect(pair: Pair, variant: Sequence[LaunchSamples], reference: Sequence[LaunchSamples]) -> Effect | None:
-    """Effect of a timed metric; paired where rounds are shared, else of launch medians, with a warning.
+@dataclass(frozen=True, slots=True)
+class LogRatio:
+    """Mean log ratio over launches and how it came about.
+
+    Attributes:
+        estimate: mean over launches, with its error.
+        paired: from shared rounds.
+        warnings: in plain words.
+    """
+
+    estimate: MeanEstimate
+    paired: bool
+    warnings: tuple[str, ...] = ()
+
+
+def timed_log_ratio(variant: Sequence[LaunchSamples], reference: Sequence[LaunchSamples]) -> LogRatio | None:
+    """log(variant / reference) of a timed metric; paired where rounds are shared, else Welch on launch medians.
 
     Returns:
-        None if either side has no launch. The verdict is that of this effect alone: see `with_family_verdicts`.
+        None if either side has no launch.
     """
     if not variant or not reference:
         return None
     logs = paired_logs(variant, reference)
     if logs is None:
-        medians = ([launch.median for launch in side] for side in (variant, reference))
-        return unpaired_effect(pair, *medians, warnings=(NOT_PAIRED_ROUNDS,))
-    return effect_of_logs(pair, logs)
-
-
-def effect_of_logs(pair: Pair, logs: PairedLogs) -> Effect:
-    """Effect from paired launch estimates."""
+        return LogRatio(
+            _difference([launch.median for launch in variant], [launch.median for launch in reference]),
+            paired=False,
+            warnings=(NOT_PAIRED_ROUNDS,),
+        )
     warnings: tuple[str, ...] = ()
     if logs.num_contended:
         warnings = (
             f"{logs.num_contended} of {len(logs.launches)} launches: fewer than half of the rounds were free of "
             "contention on both sides, so all rounds are used",
         )
-    return _effect(pair, stats.mean_over_launches(logs.values), paired=True, warnings=warnings)
+    return LogRatio(stats.mean_over_launches(logs.values), paired=True, warnings=warnings)
+
+
+def timed_effect(pair: Pair, variant: Sequence[LaunchSamples], reference: Sequence[LaunchSamples]) -> Effect | None:
+    """Effect of a timed metric; None if either side has no launch.
+
+    The verdict is that of this effect alone: see `with_family_verdicts`.
+    """
+    found = timed_log_ratio(variant, reference)
+    return None if found is None else _effect(pair, found.estimate, paired=found.paired, warnings=found.warnings)
 
 
 def unpaired_effect(
@@ -114,10 +136,13 @@ def unpaired_effect(
     """Effect from independent positive launch values (Welch on logs); None if a value is missing or not positive."""
     if not variant or not reference or min(*variant, *reference) <= 0:
         return None
-    difference = stats.difference_of_means(
+    return _effect(pair, _difference(variant, reference), paired=False, warnings=warnings)
+
+
+def _difference(variant: Sequence[float], reference: Sequence[float]) -> MeanEstimate:
+    return stats.difference_of_means(
         stats.mean_over_launches(np.log(variant)), stats.mean_over_launches(np.log(reference))
     )
-    return _effect(pair, difference, paired=False, warnings=warnings)
 
 
 def exact_effect(pair: Pair, variant: float, reference: float) -> Effect | None:

@@ -106,14 +106,15 @@ def _drift(launches: Sequence[LaunchSamples]) -> list[str]:
     found = []
     moved = []
     for launch in launches:
-        if launch.starts_s.size:
-            rate = stats.drift_per_minute(launch.values, launch.starts_s)
-            if rate is not None and rate > -1.0:
-                minutes = float(launch.starts_s[-1] - launch.starts_s[0]) / 60.0
-                moved.append((rate, stats.exp(float(np.log1p(rate)) * minutes) - 1.0))
-    if moved and abs(float(np.median([total for _, total in moved]))) > DRIFT:
-        rate, total = (float(np.median(column)) for column in zip(*moved, strict=True))
-        found.append(f"times drift by {total:+.0%} within a launch ({rate:+.0%} a minute)")
+        slope_per_s = stats.drift_per_s(launch.values, launch.starts_s) if launch.starts_s.size else None
+        if slope_per_s is not None:
+            span_s = float(launch.starts_s[-1] - launch.starts_s[0])
+            moved.append((stats.expm1(slope_per_s * span_s), span_s))
+    # One direction in every launch, or it is no drift but noise.
+    if moved and len({total > 0 for total, _ in moved}) == 1:
+        total, span_s = (float(np.median(column)) for column in zip(*moved, strict=True))
+        if abs(total) > DRIFT:
+            found.append(f"times drift by {total:+.0%} within a launch of {span_s:.3g} s")
     lags = [stats.lag1_autocorrelation(np.log(launch.values)) for launch in launches]
     known = [lag for lag in lags if lag is not None]
     if known and float(np.median(known)) > AUTOCORRELATION:

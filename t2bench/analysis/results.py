@@ -54,8 +54,8 @@ class Effect:
         mde: the smallest ratio - 1 that would have been found with 90 % power; None with one launch, 0 if `exact`.
         verdict: `lower` / `higher` if the ratio is proven to differ from 1 by Holm's rule, which keeps the chance of
             any false one among all effects of that metric in the run at 5 %; so an interval (which is about this
-            effect alone) may exclude 1 without a verdict, and a warning says so. A ghost's verdict is its interval's. `not distinguishable` otherwise;
-            `undecidable` when one launch allows no interval.
+            effect alone) may exclude 1 without a verdict, and a warning says so. `not distinguishable` otherwise;
+            `undecidable` when one launch allows no interval. A ghost's verdict is that of its own interval.
         paired: rounds were shared (same launch, same round). Effects of timed metrics that are not say so in a warning.
         ghost: this is the reference against itself: the run's own null.
         implementation_only: the two variants differ in implementation axes only, so quality is not in question.
@@ -134,8 +134,8 @@ class Crossover:
     """The length from which a variant's metric is below the reference's.
 
     Attributes:
-        length: interpolated (log-log between measured neighbours), with the lengths that are compatible with equality as its
-            interval; None if there is none in the measured range.
+        length: interpolated (log-log between measured neighbours), with the lengths that are compatible with equality
+            as its interval; None if there is none in the measured range.
         note: the answer in words, for example "lower at every measured length (256 to 8192)".
     """
 

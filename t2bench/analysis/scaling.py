@@ -133,7 +133,8 @@ def _fit_curve(
         )
     within = [candidate for candidate in fits if candidate.residual <= FIT_MAX_RESIDUAL]
     scatter = sum(
-        float(((np.log(launch_values[length]) - log.mean) ** 2).sum()) for length, log in zip(lengths, logs, strict=True)
+        float(((np.log(launch_values[length]) - log.mean) ** 2).sum())
+        for length, log in zip(lengths, logs, strict=True)
     )
     chosen = fit.most_supported(within, [log.num_launches for log in logs], scatter)
     linear = _LinearFit.of(lengths, values, logs)
@@ -159,9 +160,12 @@ class _LinearFit:
 
     @classmethod
     def of(cls, lengths: Sequence[int], values: Floats, logs: Sequence[MeanEstimate]) -> _LinearFit:
-        errors = [None if log.error is None else value * log.error for value, log in zip(values.tolist(), logs, strict=True)]
+        errors = [
+            None if log.error is None else value * log.error for value, log in zip(values.tolist(), logs, strict=True)
+        ]
         means = (
-            replace(log, mean=value, error=error) for log, value, error in zip(logs, values.tolist(), errors, strict=True)
+            replace(log, mean=value, error=error)
+            for log, value, error in zip(logs, values.tolist(), errors, strict=True)
         )
         return cls(fit.projections(lengths, values, (0, 1, 2)), tuple(means))
 

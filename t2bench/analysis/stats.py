@@ -61,7 +61,7 @@ class MeanEstimate:
         if self.error is None:
             return None
         total = student.quantile(0.5 + CONFIDENCE / 2, self.df) + student.quantile(POWER, self.df)
-        return _expm1(total * self.error)
+        return expm1(total * self.error)
 
 
 def mean_over_launches(values: Sequence[float] | Floats) -> MeanEstimate:
@@ -77,12 +77,12 @@ def mean_over_launches(values: Sequence[float] | Floats) -> MeanEstimate:
 
 
 def difference_of_means(left: MeanEstimate, right: MeanEstimate) -> MeanEstimate:
-    """left - right for independent launches (Welch 1947). One launch on either side gives no interval."""
+    """Difference left - right for independent launches (Welch 1947). One launch on either side gives no interval."""
     return weighted_sum([1.0, -1.0], [left, right])
 
 
 def weighted_sum(weights: Sequence[float], terms: Sequence[MeanEstimate]) -> MeanEstimate:
-    """sum of weight * mean for independent means, with Satterthwaite's (1946) degrees of freedom."""
+    """Sum of weight * mean for independent means, with Satterthwaite's (1946) degrees of freedom."""
     mean = sum(w * term.mean for w, term in zip(weights, terms, strict=True))
     launches = min(term.num_launches for term in terms)
     variances: list[float] = []
@@ -114,7 +114,7 @@ def median_interval(launch_values: Sequence[float] | Floats) -> Interval:
 
 
 def exp_interval(interval: Interval) -> Interval:
-    """exp of a log-scale interval: a ratio."""
+    """A log-scale interval as a ratio."""
     return Interval(
         value=exp(interval.value),
         low=None if interval.low is None else exp(interval.low),
@@ -123,11 +123,12 @@ def exp_interval(interval: Interval) -> Interval:
 
 
 def exp(value: float) -> float:
-    """exp that answers infinity instead of raising."""
+    """Exponential that answers infinity instead of raising."""
     return math.exp(value) if value < 700.0 else math.inf
 
 
-def _expm1(value: float) -> float:
+def expm1(value: float) -> float:
+    """As math.expm1, but answers infinity instead of raising."""
     return math.expm1(value) if value < 700.0 else math.inf
 
 
@@ -168,15 +169,15 @@ def lag1_autocorrelation(values: Sequence[float] | Floats) -> float | None:
     return None if total == 0.0 else float(centred[1:] @ centred[:-1]) / total
 
 
-def drift_per_minute(values: Sequence[float] | Floats, starts_s: Sequence[float] | Floats) -> float | None:
-    """Relative change per minute: median slope between all pairs of log values (Theil 1950, Sen 1968), as a ratio - 1.
+def drift_per_s(values: Sequence[float] | Floats, starts_s: Sequence[float] | Floats) -> float | None:
+    """Drift: median slope of log values over time between all pairs (Theil 1950, Sen 1968).
 
     Args:
         values: positive samples in time order.
         starts_s: their start offsets in seconds, as many.
 
     Returns:
-        0.02 for 2 % slower each minute; None with fewer than four samples or no time between them.
+        Change of the logarithm per second; None with fewer than four samples or no time between them.
     """
     logs, starts = np.log(np.asarray(values, dtype=np.float64)), np.asarray(starts_s, dtype=np.float64)
     if logs.size < 4:
@@ -186,8 +187,7 @@ def drift_per_minute(values: Sequence[float] | Floats, starts_s: Sequence[float]
     apart = gaps > 0
     if not apart.any():
         return None
-    slope_per_s = float(np.median((logs[second] - logs[first])[apart] / gaps[apart]))
-    return _expm1(60.0 * slope_per_s)
+    return float(np.median((logs[second] - logs[first])[apart] / gaps[apart]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

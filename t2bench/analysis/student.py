@@ -70,9 +70,7 @@ def _incomplete_beta(x: float, complement: float, a: float, b: float) -> float:
         return 0.0
     if complement <= 0.0:
         return 1.0
-    log_front = (
-        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * _log(x, complement) + b * _log(complement, x)
-    )
+    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * _log(x, complement) + b * _log(complement, x)
     front = math.exp(log_front)
     # The fraction converges fast on this side of the mean only; the symmetry covers the other.
     if x < (a + 1.0) / (a + b + 2.0):
