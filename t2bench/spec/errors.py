@@ -40,7 +40,8 @@ class SpecError:
 
     def __str__(self) -> str:
         # "--set matrix.length=x" already names the path.
-        repeated = not self.mark.line and self.mark.source.startswith(f"--set {self.where}=")
+        named = [f"--set {self.where}=", f"--set {self.where.removeprefix('model.')}="]
+        repeated = not self.mark.line and self.mark.source.startswith(tuple(named))
         where = "" if repeated or not self.where else f"{printable(self.where)}: "
         return f"{printable(str(self.mark))}: {where}{self.message}"
 

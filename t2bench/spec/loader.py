@@ -12,7 +12,7 @@ import yaml
 
 from t2bench.spec.case import WorkloadSpec
 from t2bench.spec.check import check_meaning
-from t2bench.spec.errors import Mark, SpecError, SuiteErrors, listing
+from t2bench.spec.errors import Mark, SpecError, SuiteErrors, did_you_mean, listing
 from t2bench.spec.layers import find_suite, for_device, merge, read_layers, read_overrides, suite_names
 from t2bench.spec.model import ModelSpec
 from t2bench.spec.plan import expand
@@ -21,7 +21,7 @@ from t2bench.spec.shape import check_shape, normalise
 from t2bench.spec.suite import Limits, Measure, Suite, Variant
 from t2bench.spec.yamltree import Dumper, Node
 
-__all__ = ["SuiteErrors", "dump_suite", "load_suite", "suite_names"]
+__all__ = ["SuiteErrors", "dump_suite", "load_suite", "load_variants", "suite_names"]
 
 
 def load_suite(
@@ -49,7 +49,6 @@ def load_suite(
     final = _without_nulls(merge(for_device(tree, kind), extra))
     broken = {key for error in errors for key in re.findall(r"^(?:profiles\.\w+\.)?(\w+)", error.where)}
     errors += check_meaning(final, broken)
-    errors += _check_device(final, kind)
     if not errors or not _touches(errors, broken):
         variants, faults = _variants(final)
         errors += faults
@@ -58,6 +57,30 @@ def load_suite(
     suite = _suite(final, variants, kind, str(path), only or "")
     _check_plan(suite, final, only)
     return suite
+
+
+def load_variants(names: Sequence[str], *, overrides: Sequence[str] = ()) -> tuple[Variant, ...]:
+    """Built-in variants with some model fields set, outside any suite.
+
+    Args:
+        names: names of built-in variants.
+        overrides: `field=value` arguments, laid over every variant as a suite's `model:` is.
+
+    Raises:
+        SuiteErrors: an unknown name, a wrong field, or fields that make no model.
+    """
+    tree = read_overrides(overrides)
+    tree = Node({"model": tree, "variants": Node([Node(name, Mark(name)) for name in names], tree.mark)}, tree.mark)
+    normalise(tree)
+    errors = check_shape(tree)
+    for name in names:
+        if name not in preset_names():
+            hint = did_you_mean(name, preset_names())
+            errors.append(SpecError(Mark(name), "", f"unknown variant{hint} (there are: {listing(preset_names())})"))
+    variants, faults = _variants(tree) if not errors else ((), errors)
+    if faults:
+        raise SuiteErrors(faults)
+    return variants
 
 
 def dump_suite(suite: Suite) -> str:
@@ -69,13 +92,6 @@ def _device_kind(device: str) -> str:
     if re.fullmatch(r"cpu|cuda(:[0-9]{1,4})?", device):
         return device.partition(":")[0]
     raise SuiteErrors([SpecError(Mark("device"), "", f"expected cpu, cuda or cuda:N, got {device[:40]!r}")])
-
-
-def _check_device(tree: Node, kind: str) -> list[SpecError]:
-    node = tree.get("device")
-    if node is None or node.value == kind:
-        return []
-    return [SpecError(node.mark, "device", f"this suite is for {node.value}, not for {kind}")]
 
 
 def _without_nulls(tree: Node) -> Node:

@@ -12,7 +12,7 @@ import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from pydantic import Discriminator, Field, Tag, TypeAdapter
 
@@ -68,7 +68,7 @@ RANGES: dict[str, Range] = {
 
 def _field_types(cls: type) -> dict[str, Any]:
     """Field name -> type with its range and its line of the docstring, for validation and for editors."""
-    help_lines = _attribute_docs(cls)
+    help_lines = attribute_docs(cls)
     found: dict[str, Any] = {}
     for name, hint in get_type_hints(cls, include_extras=True).items():
         if name.startswith("__"):
@@ -83,11 +83,21 @@ def _field_types(cls: type) -> dict[str, Any]:
     return found
 
 
-def _attribute_docs(cls: type) -> dict[str, str]:
-    """Attribute -> its text in the class's Google-style docstring."""
+def attribute_docs(cls: type) -> dict[str, str]:
+    """Attribute -> its text in the class's Google-style docstring, on one line."""
     section = (cls.__doc__ or "").partition("Attributes:")[2].partition("Raises:")[0]
     pieces = re.split(r"^ {8}(\w+): ", section, flags=re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in zip(pieces[1::2], pieces[2::2], strict=True)}
+
+
+def values_of(cls: type, name: str) -> str:
+    """What a field may hold, in words: its choices, its range or its type."""
+    hint = get_type_hints(cls)[name]
+    if get_origin(hint) is Literal:
+        return ", ".join(get_args(hint))
+    if name in RANGES:
+        return RANGES[name].words + (", or null" if type(None) in get_args(hint) else "")
+    return "true, false" if hint is bool else str(hint.__name__)
 
 
 def _partial(name: str, types: Mapping[str, Any]) -> Any:
@@ -122,7 +132,7 @@ else:
     _Workload = _name_or(WorkloadEntry, Literal["attention", "forward", "train_step"])
     _MODEL = _field_types(ModelSpec)
     PositionFields = _partial("Position", _field_types(PositionSpec))
-    _MODEL["position"] = Annotated[PositionFields, Field(description=_attribute_docs(ModelSpec)["position"])]
+    _MODEL["position"] = Annotated[PositionFields, Field(description=attribute_docs(ModelSpec)["position"])]
     ModelFields = _partial("Model", _MODEL)
     _AXES = {"workload": _Workload, "length": _Whole, "dtype": Dtype, "batch": _Whole, **_MODEL}
     _NON_EMPTY = Field(min_length=1)
@@ -208,7 +218,15 @@ class Profiles:
 
 @dataclass(kw_only=True, slots=True)
 class SuiteFile(ProfileFields):
-    """A suite of t2bench: which variants do what, at which sizes, and how carefully they are measured."""
+    """A suite of t2bench: which variants do what, at which sizes, and how carefully they are measured.
+
+    Attributes:
+        schema: version of this format.
+        name: letters, digits, '.', '_' and '-'; the results folder is named after it.
+        device: the kind of device that a resolved suite was resolved for; for the reader.
+        extends: a suite to start from: a file in this one's folder or below, or a built-in suite's name.
+        profiles: overrides by kind of device.
+    """
 
     __pydantic_config__ = STRICT
 

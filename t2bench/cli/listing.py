@@ -1,0 +1,135 @@
+"""`t2bench list`: what there is to choose from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Row = dict[str, Any]
+
+BACKENDS: dict[str, str] = {
+    "math": "our own softmax(QK^T / sqrt(K)) V in plain operations; every device and dtype",
+    "sdpa_math": "PyTorch's scaled_dot_product_attention held to its math back end; every device and dtype",
+    "sdpa_flash": "PyTorch's flash kernel; CPU without dropout, CUDA in bf16 and fp16 with heads up to 256",
+    "sdpa_efficient": "PyTorch's memory-efficient kernel; CUDA only",
+    "sdpa_cudnn": "cuDNN's fused kernel through PyTorch; CUDA in bf16 and fp16 only",
+}
+WORKLOADS: dict[str, str] = {
+    "attention": "the attention operator alone on random q, k, v; causal and backward are its options",
+    "forward": "inference on a batch of real text, without autograd",
+    "train_step": "forward, loss, backward and the optimizer's step",
+}
+METRICS: dict[str, tuple[str, str]] = {
+    "step_time_s": ("s", "one step of the workload, from first to last operation"),
+    "forward_time_s": ("s", "the forward part of a step"),
+    "loss_time_s": ("s", "the loss of a training step"),
+    "backward_time_s": ("s", "the backward pass of a step"),
+    "optimizer_time_s": ("s", "the optimizer's part of a step"),
+    "tokens_per_s": ("tokens/s", "tokens of a step (source and target) over its time"),
+    "model_flops": ("flops", "what the algorithm asks for: causal attention not halved, backward 2 x forward"),
+    "executed_flops": ("flops", "what the kernels do, recomputation included"),
+    "num_params": ("1", "trainable parameters"),
+    "saved_for_backward_bytes": ("bytes", "tensors that autograd keeps between forward and backward"),
+    "tracked_peak_bytes": ("bytes", "largest sum of live tensors during a step"),
+    "bytes_touched": ("bytes", "inputs and outputs of every operation, an upper bound of traffic"),
+    "process_peak_bytes": ("bytes", "resident memory above the level before the model was built (CPU)"),
+    "peak_allocated_bytes": ("bytes", "largest amount that tensors occupied (CUDA)"),
+    "peak_reserved_bytes": ("bytes", "largest amount that the allocator held (CUDA)"),
+}
+
+
+def _variants() -> list[Row]:
+    from t2bench.spec.presets import preset_names, recipe
+
+    found = []
+    for name in preset_names():
+        entry = recipe(name)
+        changes = {**entry.set, **{key: f"x {share}" for key, share in entry.scale.items()}}
+        row = {"name": name, "base": entry.base, "set": changes, "summary": entry.summary, "source": entry.source}
+        found.append(row)
+    return found
+
+
+def _suites() -> list[Row]:
+    from t2bench.spec.layers import find_suite
+    from t2bench.spec.loader import load_suite, suite_names
+
+    found = []
+    for name in suite_names():
+        suite = load_suite(name, device="cpu")
+        found.append({"name": name, "summary": suite.summary, "path": str(find_suite(name))})
+    return found
+
+
+def _axes() -> list[Row]:
+    from dataclasses import fields
+
+    from t2bench.spec.model import AXIS_KINDS, ModelSpec, PositionSpec
+    from t2bench.spec.schema import attribute_docs, values_of
+
+    rows = []
+    holders: tuple[tuple[type, str, Any], ...] = (
+        (ModelSpec, "", ModelSpec()),
+        (PositionSpec, "position.", PositionSpec()),
+    )
+    for cls, prefix, default in holders:
+        docs = attribute_docs(cls)
+        for axis in fields(cls):
+            name = f"{prefix}{axis.name}"
+            row = {"name": name, "kind": AXIS_KINDS[name.partition(".")[0]], "default": getattr(default, axis.name)}
+            if name != "position":
+                rows.append({**row, "values": values_of(cls, axis.name), "summary": docs[axis.name]})
+    return rows
+
+
+def _described(table: dict[str, str]) -> Callable[[], list[Row]]:
+    return lambda: [{"name": name, "summary": text} for name, text in table.items()]
+
+
+def _metrics() -> list[Row]:
+    return [{"name": name, "unit": unit, "summary": text} for name, (unit, text) in METRICS.items()]
+
+
+LISTS: dict[str, tuple[Callable[[], list[Row]], tuple[str, ...]]] = {
+    "variants": (_variants, ("name", "base", "summary")),
+    "suites": (_suites, ("name", "summary")),
+    "axes": (_axes, ("name", "kind", "default", "values")),
+    "backends": (_described(BACKENDS), ("name", "summary")),
+    "workloads": (_described(WORKLOADS), ("name", "summary")),
+    "metrics": (_metrics, ("name", "unit", "summary")),
+}
+
+
+@click.command("list")
+@click.argument("what", type=click.Choice(list(LISTS)), default="variants")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable result on stdout, with every detail.")
+def command(what: str, as_json: bool) -> None:
+    """List variants, suites, axes, back ends, workloads or metrics."""
+    rows_of, columns = LISTS[what]
+    rows = rows_of()
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=column in ("name", "base"), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(row[column])) for column in columns))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_cell(part)}" for key, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_cell(part) for part in value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
