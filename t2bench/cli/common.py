@@ -21,17 +21,34 @@ def suite_options(function: Command) -> Command:
     for option in reversed(
         (
             click.argument("suite", default="quickstart"),
-            click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
-                         help="Which of the suite's profiles to use."),
+            click.option(
+                "--device",
+                type=click.Choice(["auto", "cpu", "cuda"]),
+                default="auto",
+                show_default=True,
+                help="Which of the suite's profiles to use.",
+            ),
             click.option("--only", metavar="GLOB", help="Only cases or variants that match, e.g. '*/L1024/*'."),
-            click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-                         help="Change the suite, e.g. --set measure.rounds=20. Repeatable."),
+            click.option(
+                "--set",
+                "overrides",
+                multiple=True,
+                metavar="KEY=VALUE",
+                help="Change the suite, e.g. --set measure.rounds=20. Repeatable.",
+            ),
             click.option("--seed", type=int, help="Seed of weights, batches and turn order."),
             click.option("--quick", is_flag=True, help="Fewer replicates: a look, not a result."),
-            click.option("--data", metavar="DIR", envvar="T2BENCH_DATA",
-                         help="Folder with .txt or .txt.gz documents [default: the texts that ship with Python]."),
-            click.option("--threads", type=click.IntRange(min=1), help="Threads per measured process "
-                         "[default: physical cores less one]."),
+            click.option(
+                "--data",
+                metavar="DIR",
+                envvar="T2BENCH_DATA",
+                help="Folder with .txt or .txt.gz documents [default: the texts that ship with Python].",
+            ),
+            click.option(
+                "--threads",
+                type=click.IntRange(min=1),
+                help="Threads per measured process [default: physical cores less one].",
+            ),
             click.option("--json", "as_json", is_flag=True, help="Machine-readable result on stdout."),
         )
     ):
@@ -60,16 +77,16 @@ def user_errors() -> Iterator[None]:
     """Turn what a user or a machine can get wrong into one line and the right exit code."""
     from t2bench.records import RecordError
     from t2bench.runner.directory import DirectoryError
+    from t2bench.runner.execute import DataError
     from t2bench.runner.journal import RunLocked
     from t2bench.runner.launcher import WorkerFailed
     from t2bench.spec.errors import SuiteErrors
-    from t2bench.workloads.text import TextError
 
     try:
         yield
     except SuiteErrors as error:
         fail(str(error))
-    except (DirectoryError, RunLocked, RecordError, TextError) as error:
+    except (DirectoryError, RunLocked, RecordError, DataError) as error:
         fail(str(error))
     except WorkerFailed as error:
         fail(error.reason, FAILED)

@@ -62,7 +62,7 @@ class _Lazy(click.Group):
 )
 @click.version_option(__version__, prog_name="t2bench")
 def cli() -> None:
-    """What does each modernisation of the transformer buy you, on your hardware?
+    r"""What does each modernisation of the transformer buy you, on your hardware?
 
     \b
     t2bench run                            the quickstart suite, about a minute on a CPU

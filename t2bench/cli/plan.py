@@ -49,8 +49,15 @@ def command(
     finally:
         watch.close()
     if as_json:
-        print(json.dumps({"total_s": found.total_s, "memory_limit_bytes": found.memory_limit_bytes,
-                          "cases": [record.to_dict() for record in found.records]}))
+        print(
+            json.dumps(
+                {
+                    "total_s": found.total_s,
+                    "memory_limit_bytes": found.memory_limit_bytes,
+                    "cases": [record.to_dict() for record in found.records],
+                }
+            )
+        )
         return
     _show(Console(), found.records)
     click.echo(

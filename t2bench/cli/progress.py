@@ -44,7 +44,7 @@ class Progress:
                 self._status.start()
             self._status.update(Text(f"[{done + 1}/{total}{left}] {what}"))
             return
-        line = f"[{done + 1}/{total}{left}] {what.split(' ')[0]}"
+        line = f"[{done + 1}/{total}{left}] {what.split(' ', 1)[0]}"
         if what.startswith("timing") and line != self._said:
             self._said = line
             self._console.print(Text(f"[{done + 1}/{total}{left}] {what}"), soft_wrap=True)

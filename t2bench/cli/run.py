@@ -14,11 +14,13 @@ from t2bench.cli import common
 @click.command("run")
 @common.suite_options
 @click.option("-o", "--out", metavar="DIR", help="Run directory, taken exactly [default: results/SUITE/TIME].")
-@click.option("--resume/--fresh", default=True, help="Continue an unfinished run of the same suite, or never "
-              "[default: resume].")
+@click.option(
+    "--resume/--fresh", default=True, help="Continue an unfinished run of the same suite, or never [default: resume]."
+)
 @click.option("--max-time", type=float, metavar="SECONDS", help="Stop starting launches after this long.")
-@click.option("--isolation", type=click.Choice(["fork", "spawn"]), help="How measured processes start "
-              "[default: fork on Linux].")
+@click.option(
+    "--isolation", type=click.Choice(["fork", "spawn"]), help="How measured processes start [default: fork on Linux]."
+)
 @click.option("--no-color", is_flag=True, help="Plain output.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def command(

@@ -66,7 +66,9 @@ def _check_chosen(directory: Path, digest: str, *, fresh: bool) -> None:
     if not known and any(p.name != ".lock" for p in directory.iterdir()):
         raise DirectoryError(f"{directory}: holds other files; choose an empty or new directory")
     if known and fresh:
-        raise DirectoryError(f"{directory}: holds a run already; --fresh needs a new directory (nothing is overwritten)")
+        raise DirectoryError(
+            f"{directory}: holds a run already; --fresh needs a new directory (nothing is overwritten)"
+        )
     if known and known.get("digest") != digest:
         raise DirectoryError(f"{directory}: holds a run of another suite, selection or device; choose a new directory")
 

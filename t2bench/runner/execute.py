@@ -6,7 +6,6 @@ replicates rather than some groups with all, and the replicates of a group are s
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
@@ -33,6 +32,10 @@ from t2bench.workloads.text import write_tokens
 
 ENDED = ("ok", "not_steady")  # a record of any other status ends its case: it is not tried again in this run
 BATCHES_OF_TEXT = 8  # enough that a workload's batches do not overlap much
+
+
+class DataError(Exception):
+    """The text that the workloads need cannot be had; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +83,7 @@ def execute(suite: Suite, plan: Plan, options: Options, observer: Observer) -> P
     Raises:
         DirectoryError: the run directory cannot be used.
         RunLocked: another process uses it.
-        TextError: `data` holds no text.
+        DataError: `data` holds no usable text.
         OSError: the disk is full or gone; what was recorded before is intact.
         WorkerFailed: no worker can be started at all.
         KeyboardInterrupt: interrupted; workers are gone, the journal is complete up to the last finished unit.
@@ -327,7 +330,10 @@ def _write_tokens(plan: Plan, data: Path | None, scratch: Path) -> tuple[dict[in
             needed[case.model.vocab] = max(needed.get(case.model.vocab, 0), BATCHES_OF_TEXT * case.tokens)
     for vocab, min_tokens in needed.items():
         paths[vocab] = scratch / f"tokens-{vocab}.npy"
-        source = write_tokens(paths[vocab], vocab=vocab, data=data, min_tokens=min_tokens)
+        try:
+            source = write_tokens(paths[vocab], vocab=vocab, data=data, min_tokens=min_tokens)
+        except (ValueError, FileNotFoundError) as error:
+            raise DataError(str(error)) from error
         sources[str(vocab)] = {
             "sha256": source.sha256,
             "documents": source.documents,

@@ -56,6 +56,7 @@ class Worker:
         self.process = process
         self._channel = channel
         self._log = log
+        self._busy = False
 
     @property
     def pid(self) -> int:
@@ -68,9 +69,11 @@ class Worker:
         Raises:
             WorkerFailed: it died, did not answer in time (it and its process group are killed), or reports a failure.
         """
+        self._busy = True  # until the answer is here: an interrupted scheduler must not wait for it
         try:
             self._channel.send(message)
             answer = self._channel.receive(timeout_s)
+            self._busy = False
         except DeadlinePassed:
             self.kill()
             op = message.get("op", "?")
@@ -101,14 +104,15 @@ class Worker:
 
     def kill(self) -> None:
         """Kill the whole process group and wait until it is gone."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        for kill in (os.killpg, os.kill):  # the process itself too: it may not have made its group yet
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                kill(self.pid, signal.SIGKILL)
         self.process.wait(EXIT_TIMEOUT_S)
 
     def close(self) -> None:
-        """End the worker: its channel's end tells it to leave; one that does not is killed."""
+        """End the worker: its channel's end tells an idle one to leave; any other is killed."""
         self._channel.close()
-        if self.process.wait(EXIT_TIMEOUT_S) is None:
+        if self._busy or self.process.wait(EXIT_TIMEOUT_S) is None:
             self.kill()
         self._log.close()
 
@@ -137,7 +141,7 @@ class ForkLauncher:
     def __init__(self, environment: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair()
         self._exits: dict[int, int] = {}
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with its process)
         with theirs:
             self._server = subprocess.Popen(
                 [sys.executable, "-m", "t2bench.runner.zygote", str(theirs.fileno())],
@@ -155,7 +159,9 @@ class ForkLauncher:
             self._log.seek(0)
             said = self._log.read().decode("utf-8", "replace").strip().splitlines()
             self.close()
-            raise WorkerFailed("error", "the fork server did not start: " + (said[-1] if said else "no message")) from None
+            raise WorkerFailed(
+                "error", "the fork server did not start: " + (said[-1] if said else "no message")
+            ) from None
 
     def start(self) -> Worker:
         """Fork a fresh worker.
@@ -164,7 +170,7 @@ class ForkLauncher:
             WorkerFailed: the server is gone.
         """
         ours, theirs = socket.socketpair()
-        log = tempfile.TemporaryFile()
+        log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with its process)
         with theirs:
             try:
                 socket.send_fds(self._control, [FORK], [theirs.fileno(), log.fileno()])
@@ -229,7 +235,7 @@ class SpawnLauncher:
     def start(self) -> Worker:
         """Start a fresh interpreter."""
         ours, theirs = socket.socketpair()
-        log = tempfile.TemporaryFile()
+        log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with its process)
         with theirs:
             process = subprocess.Popen(
                 [sys.executable, "-m", "t2bench.runner.worker", str(theirs.fileno())],

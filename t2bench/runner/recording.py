@@ -10,7 +10,14 @@ from t2bench.records import Metric, Pass, Record, Status
 from t2bench.spec.case import Case
 
 # Unit of every metric a worker may report by plain number; the name of a metric ends in its unit where it can.
-UNITS = {"_s": "s", "_bytes": "bytes", "_flops": "flops", "_per_s": "tokens/s", "num_params": "1", "bytes_touched": "bytes"}
+UNITS = {
+    "_s": "s",
+    "_bytes": "bytes",
+    "_flops": "flops",
+    "_per_s": "tokens/s",
+    "num_params": "1",
+    "bytes_touched": "bytes",
+}
 
 
 def unit_of_metric(name: str) -> str:

@@ -184,8 +184,11 @@ def _record(bench: Bench, player: _Player, launch: int, interleave: str) -> Reco
             player.case, "time", launch=launch, status=status, reason=reason, observed=observed
         )
     sampled = {
-        name: Metric(value=_median([s["metrics"][name] for s in player.samples]), unit="s",
-                     samples=tuple(s["metrics"][name] for s in player.samples))
+        name: Metric(
+            value=_median([s["metrics"][name] for s in player.samples]),
+            unit="s",
+            samples=tuple(s["metrics"][name] for s in player.samples),
+        )
         for name in player.samples[0]["metrics"]
     }
     step_s = sampled["step_time_s"].value

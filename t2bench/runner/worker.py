@@ -18,7 +18,7 @@ from typing import Any
 from t2bench.runner.channel import Channel, ChannelClosed
 from t2bench.spec.case import Case
 
-MEMORY_STEPS = 2  # optimizer state exists from the second step's start: the first step alone would miss the peak
+MEMORY_STEPS = 2  # the first step also pays for what libraries allocate once; both count
 
 
 def run(sock: socket.socket) -> None:
@@ -91,18 +91,16 @@ class _Session:
 
     def on_ceilings(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Matrix product and copy rates of this device, per dtype."""
-        import torch
-
         from t2bench.meters.ceilings import measure
 
-        return {"ceilings": dataclasses.asdict(measure(torch.device(self.device), tuple(message["dtypes"])))}
+        return {"ceilings": {dtype: dataclasses.asdict(measure(self.device, dtype)) for dtype in message["dtypes"]}}
 
     def on_predict(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Counts of a case from fake tensors, and a rough time."""
         from t2bench.workloads.predict import estimate_time_s, predict
 
         case = Case.from_dict(message["case"])
-        metrics = {name: metric.value for name, metric in predict(case).items()}
+        metrics = {name: metric.value or 0.0 for name, metric in predict(case).items()}
         ceilings = message["ceilings"][case.dtype]
         metrics["step_time_s"] = estimate_time_s(metrics["executed_flops"], metrics["bytes_touched"], ceilings)
         return {"metrics": metrics}
@@ -121,9 +119,10 @@ class _Session:
 
         case = Case.from_dict(message["case"])
         workload = self._build(case, message)
-        counts = count(lambda: workload.step(_no_mark))
+        losses = []
+        counts = count(lambda: losses.append(workload.step(_no_mark)), held=workload.held)
         with observe() as seen:
-            loss = workload.step(_no_mark)
+            workload.step(_no_mark)
         metrics: dict[str, float | None] = {
             "executed_flops": None if counts.uncounted else counts.executed_flops,
             "saved_for_backward_bytes": counts.saved_bytes,
@@ -135,7 +134,7 @@ class _Session:
             "kernels": list(seen.kernels),
             "uncounted": list(counts.uncounted),
             "ops": counts.ops,
-            "checksum": float(loss),
+            "checksum": float(losses[0]),
             "settings": self.settings,
         }
         return {"metrics": metrics, "observed": observed}
@@ -156,12 +155,12 @@ class _Session:
 
     def on_open(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Build the workload that the next messages will time."""
-        from t2bench.meters.clock import make_clock
+        from t2bench.meters.clock import CachePolicy, make_clock
 
         case = Case.from_dict(message["case"])
         began = time.perf_counter()
         self.workload = self._build(case, message)
-        cache = "cold" if case.workload.kind == "attention" and self.device != "cpu" else "as_is"
+        cache: CachePolicy = "cold" if case.workload.kind == "attention" and self.device != "cpu" else "as_is"
         self.clock = make_clock(self.device, cache=cache, origin_s=0.0)
         self.cache_policy = cache
         self.build_s = time.perf_counter() - began

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import json
 import os
 import select
@@ -22,18 +23,28 @@ import socket
 import sys
 
 PR_SET_PDEATHSIG = 1
+# What a worker would import: the first optimizer, for one, pulls in torch._dynamo, which takes most of a second.
+PRELOAD = (
+    "torch",
+    "torch._dynamo",
+    "torch._subclasses.fake_tensor",
+    "torch.utils.flop_counter",
+    "t2bench.meters.contention",
+    "t2bench.meters.counters",
+    "t2bench.meters.steady",
+    "t2bench.models.truth",
+    "t2bench.workloads.predict",
+    "t2bench.runner.worker",
+)
 FORK = b"F"
 
 
 def main() -> None:
     """Serve fork requests on the socket whose file descriptor is the first argument."""
     control = socket.socket(fileno=int(sys.argv[1]))
+    for module in PRELOAD:
+        importlib.import_module(module)
     import torch
-    import torch._dynamo
-    import torch._subclasses.fake_tensor
-    import torch.utils.flop_counter
-
-    import t2bench.runner.worker
 
     wake_read, wake_write = os.pipe()
     for fd in (wake_read, wake_write):
