@@ -23,7 +23,7 @@ INK, PAPER, MUTED, RULE = "#000000", "#ffffff", "#767676", "#d9d9d9"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8f7a00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "t2bench",
     "text.parse_math": False,
@@ -169,7 +169,7 @@ def name_lines(axes: Axes, ends: Sequence[tuple[str, int, float]]) -> None:
     heights = _spread([height for height, _, _ in placed], gap)
     for height, (_, name, index) in zip(heights, placed, strict=True):
         colour, marker = look(index)
-        at = {"transform": axes.transAxes, "clip_on": False}
+        at: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
         axes.plot([1.025], [height], marker=marker, color=colour, markersize=6, linestyle="none", **at)
         axes.text(1.05, height, label(name, limit=20), va="center", ha="left", color=INK, **at)
 

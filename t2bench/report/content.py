@@ -6,16 +6,13 @@ makes them inert its own way (see `t2bench.report.safe`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 from t2bench.analysis.results import Analysis
 from t2bench.records import Run
 from t2bench.report import facts, tables, words
 from t2bench.report.table import Table
 from t2bench.report.view import View
-
-Kind = Literal["speed", "memory", "scaling", "ladder"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +38,7 @@ class Content:
     failures: tuple[tuple[str, str, str], ...]
     refusals: tuple[tuple[str, str, str], ...]
     warnings: tuple[str, ...]
-    honesty: tuple[str, ...] = field(default_factory=tuple)
+    honesty: tuple[str, ...]
 
 
 def build(run: Run, analysis: Analysis) -> Content:

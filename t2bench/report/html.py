@@ -20,7 +20,7 @@ from t2bench.analysis.results import Analysis
 from t2bench.records import Run
 from t2bench.report import canvas, cases, facts, figures, headline, plots, safe
 from t2bench.report.canvas import Plot
-from t2bench.report.content import Content, build
+from t2bench.report.content import build
 from t2bench.report.view import View
 
 _PAGE = Path(__file__).parent / "page"
@@ -69,7 +69,7 @@ def render(run: Run, analysis: Analysis) -> str:
         subtitle=facts.subtitle(run),
         command=_block(facts.command(run)),
         suite=_block(facts.suite_yaml(run)),
-        numbers=_counts(content, analysis),
+        numbers=_counts(analysis),
     )
 
 
@@ -125,7 +125,8 @@ def _key(view: View) -> Iterator[tuple[str, str, int]]:
         yield variant, "reference" if variant == view.reference else "", index % len(canvas.MARKERS)
 
 
-def _counts(content: Content, analysis: Analysis) -> str:
+def _counts(analysis: Analysis) -> str:
     total, good = len(analysis.outcomes), sum(o.status == "ok" for o in analysis.outcomes)
     refused = sum(o.expected and o.status != "ok" for o in analysis.outcomes)
-    return f"{good} of {total} cases measured, {refused} not run or out of memory as expected, {total - good - refused} failed"
+    failed = total - good - refused
+    return f"{good} of {total} cases measured, {refused} not run or out of memory as expected, {failed} failed"

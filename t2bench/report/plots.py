@@ -5,11 +5,12 @@ Every function returns None where there is nothing to draw.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from t2bench.analysis.results import Effect, Interval
 from t2bench.report import canvas, units
 from t2bench.report.canvas import INK, MUTED, Plot
+from t2bench.report.safe import label
 from t2bench.report.view import COUNTED_PEAK, TIME, View
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _walls(axes: Axes, view: View, series: str) -> None:
     for length, group in view.series[series].items():
         walls = [i for i, v in enumerate(view.variants) if (o := view.outcome(group, v)) and o.status == "oom"]
         for place, index in enumerate(walls):
-            at = {"transform": axes.get_xaxis_transform(), "clip_on": False}
+            at: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False}
             height = 0.985 - 0.06 * place
             colour = canvas.look(index)[0]
             axes.plot([length], [height], marker="x", color=colour, markersize=8, markeredgewidth=2.2, **at)
@@ -137,7 +138,7 @@ def effects(view: View, series: str, name: str) -> Plot | None:
         axes = drawing.add_axes((0.125, 0.125, 0.665, 0.845))
         canvas.length_axis(axes, list(view.series[series]))
         canvas.log_axis(axes, [*shown, 1.0, *(x for _, gain in null for x in _bounds(gain))], lambda v: f"{v:g}x")
-        axes.set_ylabel(f"speed-up over {canvas.label(view.reference, limit=20)}")
+        axes.set_ylabel(f"speed-up over {label(view.reference, limit=20)}")
         axes.axhline(1.0, color=INK, linewidth=1.0)
         _null_band(axes, null)
         for place, (variant, points) in enumerate(lines.items()):

@@ -125,6 +125,8 @@ def _rounded(match: re.Match[str]) -> str:
 def _describe(root: ET.Element, name: str, title: str, description: str) -> None:
     for key in ("width", "height", "version"):
         root.attrib.pop(key, None)
+    # Black is SVG's default and so never written; on a dark page the default has to be the page's ink.
+    root.set("fill", "currentColor")
     root.set("role", "img")
     root.set("aria-labelledby", f"{name}-title {name}-description")
     for tag, text in (("desc", description), ("title", title)):

@@ -48,7 +48,9 @@ def speed(view: View, series: str) -> Table:
         rows.append(tuple(row))
     notes = ["Speed-up over the reference at the same length, with its 95 % interval; above 1 is faster."]
     if any("~" in cell.text for row in rows for cell in row):
-        notes.append("~ not distinguishable from the reference: the interval holds 1, or one launch allows none.")
+        notes.append(
+            "~ not proven to differ: the interval holds 1, or it misses 1 no more clearly than chance among so many."
+        )
     if marked:
         notes.append("* measured, but the case did not end well: see below.")
     return Table(

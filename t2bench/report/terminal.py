@@ -46,6 +46,12 @@ def show(run: Run, analysis: Analysis, console: Console, report_path: str | Path
     _honesty(console, content, report_path)
 
 
+def show_tables(tables: Sequence[Table], console: Console) -> None:
+    """Print tables under their titles, for commands that have nothing else to say."""
+    for table in tables:
+        _table(console, table)
+
+
 def _line(console: Console, text: str, style: str = "") -> None:
     """One line of foreign or own text: never markup, never wider than the encoding allows."""
     shown = clean(text, limit=2000) if not text.startswith(" ") else "  " + clean(text, limit=2000)
