@@ -62,13 +62,13 @@ class _Lazy(click.Group):
 )
 @click.version_option(__version__, prog_name="t2bench")
 def cli() -> None:
-    r"""What does each modernisation of the transformer buy you, on your hardware?
+    """What does each modernisation of the transformer buy you, on your hardware?
 
     \b
     t2bench run                            the quickstart suite, about a minute on a CPU
     t2bench run suites/long_context.yaml   time and memory over sequence length
     t2bench list variants                  what can be compared
-    """
+    """  # noqa: D301 (click reads the backspace character as "keep these lines")
 
 
 def main() -> None:
