@@ -174,22 +174,22 @@ class _Checker:
     def include_and_exclude(self) -> None:
         """Names of variants and workloads."""
         for index, entry in enumerate(self._items("include")):
-            for number, node in enumerate(_elements(entry, "variant")):
-                self._must_be_variant(node, f"include[{index}].variant[{number}]")
+            for node, place in _elements(entry, "variant"):
+                self._must_be_variant(node, f"include[{index}].{place}")
             if workload := entry.get("workload"):
                 self._flags(workload, f"include[{index}].workload")
         for index, entry in enumerate(self._items("exclude")):
             match = entry.value["match"]
             where = f"exclude[{index}].match"
-            if not match.value:
+            if not match.value and "exclude" not in self.broken:
                 self.add(match.mark, where, "an empty match would exclude everything")
-            for number, node in enumerate(_elements(match, "variant")):
-                self._must_be_variant(node, f"{where}.variant[{number}]")
-            for number, node in enumerate(_elements(match, "workload")):
+            for node, place in _elements(match, "variant"):
+                self._must_be_variant(node, f"{where}.{place}")
+            for node, place in _elements(match, "workload"):
                 if node.value not in WORKLOAD_LABELS:
                     hint = did_you_mean(node.value, WORKLOAD_LABELS)
                     message = f"unknown workload {show(node.value)}{hint} (there are: {listing(WORKLOAD_LABELS)})"
-                    self.add(node.mark, f"{where}.workload[{number}]", message)
+                    self.add(node.mark, f"{where}.{place}", message)
 
     def measure(self) -> None:
         """Bounds that must not cross."""
@@ -200,9 +200,12 @@ class _Checker:
             )
 
 
-def _elements(node: Node, key: str) -> list[Node]:
+def _elements(node: Node, key: str) -> list[tuple[Node, str]]:
+    """The values of a list, each with its place as the user wrote it."""
     child = node.get(key)
-    return child.elements() if child else []
+    found = child.elements() if child else []
+    implied = child is not None and child.implied
+    return [(each, key if implied else f"{key}[{index}]") for index, each in enumerate(found)]
 
 
 def _kind(node: Node) -> str:

@@ -40,11 +40,14 @@ def find_suite(path_or_name: str | os.PathLike[str]) -> Path:
     if text in suite_names():
         return _relative(suite_folder() / f"{text}.yaml")
     path = Path(text)
-    if "\0" not in text and path.is_file():
-        return path
-    if text.endswith(SUFFIXES) or "\0" in text:
-        reason = "is a folder, not a suite file" if "\0" not in text and path.is_dir() else "no such file"
-        raise _lone(text, reason)
+    try:
+        if "\0" not in text and path.is_file():
+            return path
+        is_folder = "\0" not in text and path.is_dir()
+    except OSError:  # for example a name too long for any file
+        is_folder = False
+    if text.endswith(SUFFIXES):
+        raise _lone(text, "is a folder, not a suite file" if is_folder else "no such file")
     raise _lone(text, _unknown_suite(text))
 
 
@@ -128,7 +131,8 @@ def merge(base: Node, top: Node) -> Node:
     values = dict(base.value)
     for key, child in top.value.items():
         values[key] = merge(values[key], child) if key in values else child
-    return Node(values, top.mark, {**base.key_marks, **top.key_marks})
+    mark = top.mark if top.mark.line else base.mark
+    return Node(values, mark, {**base.key_marks, **top.key_marks})
 
 
 def for_device(tree: Node, device: str) -> Node:

@@ -98,11 +98,8 @@ def read_yaml(data: bytes, source: str) -> Node:
         words = ": ".join(part for part in ("not YAML", error.context, error.problem) if part)
         raise _refuse(source, words, error.problem_mark or error.context_mark) from error
     except yaml.reader.ReaderError as error:
-        before = text[: error.position]
-        mark = Mark(source, before.count("\n") + 1, error.position - before.rfind("\n"))
-        raise SuiteErrors(
-            [SpecError(mark, "", f"character U+{ord(str(error.character)):04X} is not allowed")]
-        ) from error
+        mark = _position(source, text, error.position)
+        raise SuiteErrors([SpecError(mark, "", f"character U+{error.character:04X} is not allowed")]) from error
     except (ValueError, OverflowError) as error:
         raise _refuse(source, "an escape in a quoted text is not a character", None) from error
     if document is None:
@@ -123,14 +120,17 @@ def _decode(data: bytes, source: str) -> str:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        before = data[: error.start]
-        mark = Mark(source, before.count(b"\n") + 1, error.start - before.rfind(b"\n"))
+        mark = _position(source, data[: error.start].decode("utf-8"), error.start)
         raise SuiteErrors([SpecError(mark, "", f"byte 0x{data[error.start]:02x} is not UTF-8")]) from error
     if "\0" in text:
-        before_nul = text[: text.index("\0")]
-        mark = Mark(source, before_nul.count("\n") + 1, len(before_nul) - before_nul.rfind("\n"))
+        mark = _position(source, text, text.index("\0"))
         raise SuiteErrors([SpecError(mark, "", "the file holds a NUL character: not a text file")])
     return text
+
+
+def _position(source: str, text: str, offset: int) -> Mark:
+    before = text[:offset]
+    return Mark(source, before.count("\n") + 1, len(before) - before.rfind("\n"))
 
 
 def _refuse(source: str, message: str, mark: yaml.Mark | None) -> SuiteErrors:
