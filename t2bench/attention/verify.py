@@ -4,13 +4,15 @@ The rule for errors, here and in `t2bench.models.truth`. With e = max|x - oracle
 
     float32 and wider   e <= 2e-5 (float64: 1e-10)
     bfloat16, float16   e <= 2 x the e of plain math in the same dtype, the rule of flash-attention's own tests; but
-                        never more than a fixed number of units of rounding, so that two wrongs do not make a right
+                        never more than a fixed number of units of rounding, so that two wrongs do not make a right;
+                        3 x for gradients, as there
 
 Shape letters: B batch, T query length, S key length, H query heads, G key/value heads, K head dim.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,22 +48,26 @@ class Check:
     tolerance: float | None = None
 
 
-def scaled_error(found: Sequence[Tensor], oracle: Sequence[Tensor], floor: float = 0.0) -> float:
-    """Largest max|x - oracle| / max(max|oracle|, floor) over pairs of tensors; infinite if a value is not finite."""
-    worst = 0.0
-    for x, y in zip(found, oracle, strict=True):
-        scale = max(float(y.abs().max()), floor)
-        error = float((x.double() - y.double()).abs().max()) / (scale if scale > 0.0 else 1.0)
-        worst = max(worst, error if error == error else float("inf"))
-    return worst
+def scaled_error(found: Tensor, oracle: Tensor) -> float:
+    """max|found - oracle| / max|oracle| (or / 1 if the oracle is all zero); infinite if anything is NaN."""
+    scale = float(oracle.abs().max())
+    error = float((found.double() - oracle.double()).abs().max()) / (scale if scale > 0.0 else 1.0)
+    return math.inf if math.isnan(error) else error
 
 
-def tolerance(dtype: torch.dtype, plain_error: float, rounding_units: int = ROUNDING_UNITS) -> float:
+def worst_error(found: Sequence[Tensor], oracle: Sequence[Tensor]) -> float:
+    """The largest `scaled_error` over pairs of tensors."""
+    return max(scaled_error(x, y) for x, y in zip(found, oracle, strict=True))
+
+
+def tolerance(
+    dtype: torch.dtype, plain_error: float, *, factor: float = 2.0, rounding_units: int = ROUNDING_UNITS
+) -> float:
     """The scaled error allowed in this dtype, given that of plain math in the same dtype (see the module's rule)."""
     if dtype in FIXED:
         return FIXED[dtype]
     eps = torch.finfo(dtype).eps
-    return min(max(2.0 * plain_error, eps), rounding_units * eps)
+    return min(max(factor * plain_error, eps), rounding_units * eps)
 
 
 def numeric_check(name: str, error: float, allowed: float, what: str) -> Check:
@@ -150,10 +156,10 @@ def check_attention(
         plain = _run("plain", inputs, mask, cotangent_BHTK, backward)
         for index, kind in enumerate(("output", "gradients")[: 1 + backward]):
             here, there, naive = (r[:1] if index == 0 else r[1:] for r in (found[label], exact, plain))
-            allowed = tolerance(dtype, scaled_error(naive, there))
+            allowed = tolerance(dtype, worst_error(naive, there), factor=2.0 + index)
             name = f"attention {kind}{label}"
             what = f"{backend} against the float64 definition{label}, {kind}"
-            checks.append(numeric_check(name, scaled_error(here, there), allowed, what))
+            checks.append(numeric_check(name, worst_error(here, there), allowed, what))
     return (*checks, *backend_checks(backend, seen, backward=backward))
 
 
@@ -183,4 +189,5 @@ def _plain(q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask) -> Tensor
     if mask.key_lengths_B is not None:
         padded_BS = torch.arange(k_BHSK.shape[2], device=q_BHTK.device) >= mask.key_lengths_B[:, None]
         scores_BHTS = scores_BHTS.masked_fill(padded_BS[:, None, None], -torch.inf)
-    return scores_BHTS.softmax(dim=-1) @ v_BHSK
+    o_BHTK: Tensor = scores_BHTS.softmax(dim=-1) @ v_BHSK
+    return o_BHTK

@@ -67,6 +67,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.seen = seen
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing is compiled here, and torch would import its whole compiler (seconds) to say so.
+        return False
+
     def __torch_dispatch__(
         self,
         func: Callable[..., Any],
