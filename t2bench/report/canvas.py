@@ -80,7 +80,7 @@ def figure(width: float, height: float) -> Figure:
     """A figure of its own, in inches, known to no global state."""
     from matplotlib.figure import Figure as NewFigure
 
-    return NewFigure(figsize=(width, height), facecolor="none")
+    return NewFigure(figsize=(width, height), frameon=False)
 
 
 def finish(drawing: Figure, *, name: str, title: str, caption: str) -> Plot:
@@ -89,7 +89,7 @@ def finish(drawing: Figure, *, name: str, title: str, caption: str) -> Plot:
         axes.set_facecolor("none")
     buffer = io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    drawing.savefig(buffer, format="svg", metadata=nothing, transparent=True)
+    drawing.savefig(buffer, format="svg", metadata=nothing)
     title, caption = clean(title), clean(caption, limit=1000)
     return Plot(
         title=title, caption=caption, svg=svg.finish(buffer.getvalue(), name=name, title=title, description=caption)

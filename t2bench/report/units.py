@@ -69,7 +69,8 @@ def together(values: Sequence[float | None], unit: str, separator: str = " / ") 
     if not present:
         return NA
     step, name = scale(max(present, key=abs), unit)
-    decimals = max(0, 2 - math.floor(math.log10(max(max(map(abs, present)) / step, 1e-9))))
+    largest = max(map(abs, present)) / step
+    decimals = max(0, 2 - math.floor(math.log10(largest))) if largest else 0
     shown = [NA if v is None or not math.isfinite(v) else f"{v / step:.{decimals}f}" for v in values]
     return f"{separator.join(shown)} {name}".rstrip()
 

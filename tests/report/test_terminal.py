@@ -1,0 +1,97 @@
+import io
+import re
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from t2bench.report import terminal, units
+
+
+def shown(run, analysis, width=80, **options):
+    file = options.pop("file", None) or io.StringIO()
+    terminal.show(run, analysis, Console(file=file, width=width, **options), report_path="results/r/report.html")
+    return file.getvalue() if isinstance(file, io.StringIO) else None
+
+
+def test_every_number_of_the_speed_table_is_the_analysis(run_and_analysis):
+    run, analysis = run_and_analysis
+    text = shown(run, analysis, width=200)
+    table = text[text.index("Speed: train_step/fp32") : text.index("Memory: train_step/fp32")]
+    numbers = set(re.findall(r"[\d.]+x? (?:ms |s )?\[[^]]+\]", table))
+    expected = {units.interval(e.interval, "s") for e in analysis.estimates if e.metric == "step_time_s"}
+    expected |= {units.times(units.speed_up(e)) for e in analysis.effects}
+    assert len(numbers) > 15
+    assert numbers <= expected
+    for effect in analysis.effects:
+        assert units.times(units.speed_up(effect)) in table
+
+
+def test_verdict_says_how_much_and_how_sure(run_and_analysis):
+    text = " ".join(shown(*run_and_analysis).split())
+    assert "flash is 1.708x [1.678, 1.740] faster than vanilla at L=4096" in text
+    assert "L^1.71 [1.66, 1.76]" in text
+    assert "L=310 [248, 372]" in text
+    assert "vanilla against itself" in text
+    assert "96 L^2 + 12288 L + 4096 bytes, exact" in text
+
+
+def test_failures_and_refusals_are_rows_with_reasons(run_and_analysis):
+    text = " ".join(shown(*run_and_analysis).split())
+    for words in ("oom (predicted)", "refused", "crashed", "needs 12.4 GiB", "at least 512 tokens", "signal 9"):
+        assert words in text
+    assert "71 % of the wall time" in text
+    assert "hw 1a2b3c4d" in text
+    assert text.endswith("report: results/r/report.html")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_lines_fit_the_width(run_and_analysis, width):
+    for line in shown(*run_and_analysis, width=width).splitlines():
+        assert cell_len(line) <= width, line
+
+
+def test_about_one_screen_and_a_half(run_and_analysis):
+    assert len(shown(*run_and_analysis).splitlines()) < 75
+
+
+def test_plain_text_without_a_terminal(run_and_analysis):
+    text = shown(*run_and_analysis)
+    assert "\x1b" not in text
+    assert text.isascii()
+
+
+def test_no_color_is_respected(run_and_analysis, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    text = shown(*run_and_analysis, force_terminal=True)
+    assert not re.search(r"\x1b\[[\d;]*3\d", text)
+
+
+def test_colour_on_a_terminal(run_and_analysis, monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert "\x1b[32m" in shown(*run_and_analysis, force_terminal=True)
+
+
+def test_one_launch_claims_no_interval(synthetic, tmp_path):
+    text = " ".join(shown(*synthetic.make(tmp_path, launches=1)).split())
+    assert "one launch: no interval" in text
+    assert "1.71x faster than vanilla" in text
+    assert "1 launch (fresh processes)" in text
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_no_measured_case_at_all(synthetic, tmp_path, width):
+    text = " ".join(shown(*synthetic.make(tmp_path, measured=False), width=width).split())
+    assert "Nothing was measured" in text
+    assert "signal 11" in text
+    assert "n/a" in text
+
+
+def test_an_ascii_stream_gets_replacements_instead_of_an_exception(synthetic, tmp_path):
+    run, analysis = synthetic.make(tmp_path, names=("van\u7b80", "f\U0001f600", "c\udcff"))
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding="ascii")
+    shown(run, analysis, file=file)
+    file.flush()
+    assert b"van?" in raw.getvalue()
