@@ -80,9 +80,7 @@ class RunFactory:
             "name": "synthetic",
             "reference": next(iter(self.curves)),
             "ladder": list(self.ladder),
-            "variants": [
-                {"name": name, "model": MODELS.get(name, ModelSpec()).to_dict()} for name in self.curves
-            ],
+            "variants": [{"name": name, "model": MODELS.get(name, ModelSpec()).to_dict()} for name in self.curves],
             "measure": {"launches": self.launches},
             "limits": {"max_time_s": None, "expect_oom": False, **self.limits},
         }

@@ -84,7 +84,7 @@ def test_effect_intervals_hold_the_truth(kind, launches, samples):
 def test_false_verdicts_are_rare_over_a_whole_run(samples):
     """Six groups of a reference and two variants equal to it; the effects of a group share the reference's samples."""
     generator = np.random.default_rng(4)
-    simulations, marginal, family = 3000, 0, 0
+    simulations, marginal, family = 2000, 0, 0
     for _ in range(simulations):
         effects = []
         for group in range(6):
@@ -97,7 +97,9 @@ def test_false_verdicts_are_rare_over_a_whole_run(samples):
         family += any(effect.verdict != "not distinguishable" for effect in with_family_verdicts(effects))
     sampling_error = np.sqrt(0.05 * 0.95 / simulations)
     assert family / simulations <= 0.05 + 2 * sampling_error
-    assert marginal / simulations > 0.25, "twelve tests at 5 % each: without the rule this would be the false-alarm rate"
+    assert marginal / simulations > 0.25, (
+        "twelve tests at 5 % each: without the rule this would be the false-alarm rate"
+    )
 
 
 def moderated(spreads_2, df):

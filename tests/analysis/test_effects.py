@@ -149,7 +149,11 @@ def record(launch=0, status="ok", value=None, samples_=(), turns=None, **observe
 def test_reading_launches_leaves_out_what_was_not_measured():
     found = launches_of(
         [
-            record(launch=1, samples_=(2.0, None, float("nan"), 4.0), turns={"round": [0, 1, 1, 1], "contended": [0, 0, 0, 1]}),
+            record(
+                launch=1,
+                samples_=(2.0, None, float("nan"), 4.0),
+                turns={"round": [0, 1, 1, 1], "contended": [0, 0, 0, 1]},
+            ),
             record(launch=0, value=7.0),
             record(launch=2, status="crashed", samples_=(1.0,)),
             record(launch=3, status="not_steady", samples_=(3.0,), interleave="launches"),

@@ -46,7 +46,7 @@ def test_what_is_no_parabola_is_refused_with_the_length_that_refutes_it(curve):
 
 
 def test_three_lengths_cannot_refute_a_parabola():
-    found = exact_scaling("s", "v", "m", "bytes", {n: 7 for n in LENGTHS[:3]})
+    found = exact_scaling("s", "v", "m", "bytes", dict.fromkeys(LENGTHS[:3], 7))
     assert found.coefficients is None
     assert "3 lengths" in found.refused
 
@@ -72,13 +72,13 @@ def test_intervals_of_the_time_curve_hold_the_truth(launches):
         "parity": b / c,
     }
     held = dict.fromkeys(truth, 0)
-    simulations = 500
+    simulations = 400
     for _ in range(simulations):
         found = timed_scaling("s", "v", noisy(generator, curve, launches, 0.02))
         intervals = (found.exponent, found.local[-1][2], *found.coefficients, found.parity_length)
         for name, interval in zip(truth, intervals, strict=True):
             held[name] += interval.low <= truth[name] <= interval.high
-    # Three sampling errors of 500 simulations at 95 % are 3 %.
+    # Three sampling errors of 400 simulations at 95 % are 3 %.
     assert all(0.92 <= count / simulations <= 0.98 for count in held.values()), held
 
 
