@@ -8,6 +8,7 @@ extra rounds until enough clean ones exist.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -210,11 +211,12 @@ def _verdict(player: _Player, measure: Measure) -> tuple[str, str]:
     if player.status != "ok":
         return player.status, player.reason
     clean = sum(not s["contended"] for s in player.samples)
-    if clean < measure.rounds // 2:
+    needed = math.floor(measure.clean_share * measure.rounds)
+    if clean < needed:
         return (
             "not_steady",
             f"could not measure: only {clean} of {len(player.samples)} turns were free of waiting for a processor "
-            f"({measure.rounds // 2} needed); stop other programs or use fewer threads",
+            f"({needed} needed); stop other programs or use fewer threads",
         )
     if not player.warm["steady"]:
         return "not_steady", f"step time still drifting after {measure.warmup_max_s:g} s of warm-up"

@@ -17,6 +17,8 @@ class Measure:
         launches: fresh processes per variant: the statistical replicates. One allows no interval.
         rounds: turns per variant and launch, at least; each turn is one sample per metric.
         max_rounds: more rounds are added up to this while contended rounds keep the clean ones below `rounds`.
+        clean_share: share of `rounds` that must be free of waiting for a processor; with fewer the case could not be
+            measured (its data is kept).
         min_sample_s: a sample repeats the step until it is at least this long (seconds).
         warmup_calls: steps before the first sample, at least.
         warmup_s: seconds of warm-up, at least, unless one step is longer than this.
@@ -29,6 +31,7 @@ class Measure:
     launches: int = 3
     rounds: int = 8
     max_rounds: int = 24
+    clean_share: float = 0.5
     min_sample_s: float = 0.01
     warmup_calls: int = 3
     warmup_s: float = 0.5
