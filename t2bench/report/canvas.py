@@ -148,10 +148,17 @@ def binary_axis(axes: Axes, values: Sequence[float]) -> None:
     axes.set_yscale("log", base=2)
     axes.set_ylim(low, high)
     axes.yaxis.set_minor_locator(NullLocator())
-    powers = range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)
-    ticks = [2.0**power for power in powers][:: max(1, math.ceil(len(powers) / 8))]
+    powers = range(math.floor(math.log2(low)), math.floor(math.log2(high)) + 1)
+    steps = (1.0,) if len(powers) > 4 else (1.0, 1.25, 1.5, 1.75) if len(powers) < 3 else (1.0, 1.5)
+    ticks = [step * 2.0**power for power in powers for step in steps if low <= step * 2.0**power <= high]
+    ticks = ticks[:: max(1, math.ceil(len(ticks) / 8))]
     axes.yaxis.set_major_locator(FixedLocator(ticks))
-    axes.yaxis.set_major_formatter(FixedFormatter([units.quantity(tick, "bytes", 1) for tick in ticks]))
+    axes.yaxis.set_major_formatter(FixedFormatter([_round_bytes(tick) for tick in ticks]))
+
+
+def _round_bytes(tick: float) -> str:
+    step, name = units.scale(tick, "bytes")
+    return f"{tick / step:g} {name}"
 
 
 def name_lines(axes: Axes, ends: Sequence[tuple[str, int, float]]) -> None:

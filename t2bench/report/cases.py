@@ -17,7 +17,7 @@ FLOP_CONVENTION = "FLOPs: model = explicit attention, causal not halved; execute
 
 def overview(view: View) -> Table:
     """Every case of the run, with its status, time, throughput, work and memory."""
-    work, memory = ("model FLOPs", "executed FLOPs"), ("peak counted", "peak measured", "saved for backward")
+    work, memory = ("model FLOPs", "executed"), ("peak counted", "measured", "saved")
     columns = ("case", "status", "step time", "tokens/s", *work, *memory)
     rows = tuple(_case(view, outcome) for outcome in view.analysis.outcomes)
     notes = (FLOP_CONVENTION, f"Memory: counted is exact or predicted; {peak_words(view)}.")

@@ -28,8 +28,16 @@ def metric_names(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
 
 
 def selected(comparison: Comparison, metrics: Sequence[str]) -> Comparison:
-    """The comparison with only these metrics; rows of cases without any metric stay, since they say why."""
-    rows = tuple(row for row in comparison.rows if row.metric in metrics or not row.metric)
+    """The comparison with only these metrics; rows of cases without any metric stay, since they say why.
+
+    A ghost is not weighed or counted again: of it, only what was compared is kept.
+    """
+    ghost = any(row.effect is not None and row.effect.ghost for row in comparison.rows)
+    rows = tuple(
+        row
+        for row in comparison.rows
+        if (row.metric in metrics or not row.metric) and not (ghost and row.effect is None)
+    )
     return dataclasses.replace(comparison, rows=rows)
 
 
@@ -39,8 +47,10 @@ def tables(comparison: Comparison) -> tuple[Table, ...]:
     made = []
     for metric in dict.fromkeys(row.metric for row in comparison.rows):
         members = [row for row in comparison.rows if row.metric == metric]
-        rows = tuple(_row(row, comparison.candidate) for row in members)
-        columns = ("case", "baseline", "candidate", "candidate is")
+        rows: tuple[tuple[Cell, ...], ...] = tuple(_row(row, comparison.candidate) for row in members)
+        columns: tuple[str, ...] = ("case", "baseline", "candidate", "candidate is")
+        if not metric:
+            rows, columns = tuple((row[0], row[-1]) for row in rows), ("case", "why")
         heading = f"{title}: {metric or 'cases without a number'}"
         made.append(Table(title=heading, columns=columns, rows=rows, notes=_notes(members)))
     if comparison.differences:

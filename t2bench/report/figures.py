@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Paul Tol's muted colours: phases are not variants and must not look like them.
 _PHASE_COLOURS = ("#88ccee", "#ddcc77", "#44aa99", "#aa4499")
 _MAX_STRIPS = 4
-_MAX_SAMPLES = 400  # per strip
+_MAX_MARKS = 1200  # per plot
 
 
 def ladder(view: View, rungs: Sequence[Rung], name: str) -> Plot | None:
@@ -140,29 +140,46 @@ def samples(view: View, series: str, name: str) -> Plot | None:
         strip = 0.5 + 0.36 * len(lanes)
         height = strip * len(groups) + 0.45
         drawing = canvas.figure(8.2, height)
+        edge = _edge(view, groups, lanes)
         for place, group in enumerate(groups):
             bottom = (height - strip * (place + 1)) / height
             axes = drawing.add_axes((0.2, bottom, 0.77, (strip - 0.34) / height))
-            _strip(axes, view, group, lanes)
+            _strip(axes, view, group, lanes, edge, max(10, _MAX_MARKS // (len(groups) * len(lanes))))
         drawing.text(0.2, 0.1 / height, "turns in time order, launch after launch", color=MUTED, va="bottom")
         caption = (
             "Each mark is one timed window, in time order; its height in the lane is its deviation from that variant's "
-            "own median (lane edge: 10 %). Hollow: contended. Lines part the launches. The longest lengths are shown."
+            f"own median (lane edge: {edge:.0%}, beyond it marks stay at the edge). Hollow: contended. Lines part the "
+            "launches. The longest lengths are shown; where there are very many windows, evenly chosen ones."
         )
         return canvas.finish(drawing, name=name, title=f"Raw samples: {series}", caption=caption)
 
 
-def _strip(axes: Axes, view: View, group: str, lanes: Sequence[str]) -> None:
+def _values(records: Sequence[Record]) -> list[float]:
+    return [v for r in records if TIME in r.metrics for v in r.metrics[TIME].samples or () if v is not None]
+
+
+def _edge(view: View, groups: Sequence[str], lanes: Sequence[str]) -> float:
+    """The deviation that a lane's edge stands for: the smallest round one that holds nine marks in ten."""
+    deviations = []
+    for group in groups:
+        for variant in lanes:
+            values = _values(view.timed.get(view.case(group, variant), ()))
+            deviations += [abs(value / median(values) - 1) for value in values]
+    within = sorted(deviations)[int(0.9 * len(deviations))] if deviations else 0.0
+    return next((edge for edge in (0.02, 0.05, 0.1, 0.2, 0.5) if within <= edge), 1.0)
+
+
+def _strip(axes: Axes, view: View, group: str, lanes: Sequence[str], edge: float, most: int) -> None:
     launches = 1
     for lane, variant in enumerate(lanes):
         records = view.timed.get(view.case(group, variant), ())
         launches = max(launches, len(records))
         look = (MUTED, "o") if variant in view.ghosts else canvas.look(view.variants.index(variant))
-        _lane(axes, records, lane, look)
+        _lane(axes, records, lane, look, edge, most)
     for launch in range(1, launches):
         axes.axvline(launch, color=MUTED, linewidth=0.7)
-    for edge in range(len(lanes) + 1):
-        axes.axhline(edge - 0.5, color=RULE, linewidth=0.6)
+    for border in range(len(lanes) + 1):
+        axes.axhline(border - 0.5, color=RULE, linewidth=0.6)
     axes.set_yticks(range(len(lanes)), [label(v, limit=22) for v in lanes], fontsize=8.5)
     axes.set_ylim(len(lanes) - 0.5, -0.5)
     axes.set_xlim(-0.02, launches + 0.02)
@@ -174,12 +191,12 @@ def _strip(axes: Axes, view: View, group: str, lanes: Sequence[str]) -> None:
     axes.text(0, 1.02, label(group, limit=60), transform=axes.transAxes, va="bottom", fontsize=9, fontweight="bold")
 
 
-def _lane(axes: Axes, records: Sequence[Record], lane: int, look: tuple[str, str]) -> None:
-    values = [v for r in records if TIME in r.metrics for v in r.metrics[TIME].samples or () if v is not None]
+def _lane(axes: Axes, records: Sequence[Record], lane: int, look: tuple[str, str], edge: float, most: int) -> None:
+    values = _values(records)
     if not values:
         return
     middle = median(values)
-    thin = -(-len(values) // _MAX_SAMPLES)
+    thin = -(-len(values) // most)
     marks: dict[bool, tuple[list[float], list[float]]] = {False: ([], []), True: ([], [])}
     for launch, record in enumerate(records):
         series = record.metrics[TIME].samples or () if TIME in record.metrics else ()
@@ -188,7 +205,7 @@ def _lane(axes: Axes, records: Sequence[Record], lane: int, look: tuple[str, str
             if series[turn] is None:
                 continue
             hollow = bool(contended[turn]) if turn < len(contended) else False
-            deviation = (series[turn] / middle - 1) / 0.1 * 0.5
+            deviation = (series[turn] / middle - 1) / edge * 0.46
             marks[hollow][0].append(launch + (turn + 0.5) / len(series))
             marks[hollow][1].append(lane - max(-0.46, min(0.46, deviation)))
     for hollow, (x, y) in marks.items():

@@ -35,12 +35,7 @@ def tiles(view: View) -> tuple[Tile, ...]:
     if effect is not None:
         word = "speed of" if effect.verdict != "not distinguishable" else "speed (not distinguishable) of"
         made.append(_tile(units.times(units.speed_up(effect)), f"{word} {view.reference}: {variant}, L={length}"))
-    mine, theirs = (view.measured_peak(group, v) for v in (variant, view.reference))
-    how = "measured"
-    if mine is None or not theirs:
-        mine, theirs, how = (*(view.counted(group, v, COUNTED_PEAK) for v in (variant, view.reference)), "counted")
-    if mine is not None and theirs:
-        made.append(Tile(figure=f"{units.digits(mine / theirs, 2)}x", bounds="", meaning=f"peak memory, {how}"))
+    made.extend(_memory(view, group, variant))
     for scaling in view.analysis.timed_scaling:
         if (scaling.series, scaling.variant, scaling.metric) == (series, variant, TIME) and scaling.exponent:
             made.append(_tile(f"L^{units.interval(scaling.exponent)}", "growth of its time per sequence"))
@@ -48,6 +43,20 @@ def tiles(view: View) -> tuple[Tile, ...]:
     if crossing is not None and crossing.length is not None:
         made.append(_tile(units.at_length(crossing.length), f"from here on faster than {view.reference}"))
     return tuple(made)
+
+
+def _memory(view: View, group: str, variant: str) -> list[Tile]:
+    counted = _share(view.counted(group, variant, COUNTED_PEAK), view.counted(group, view.reference, COUNTED_PEAK))
+    measured = _share(view.measured_peak(group, variant), view.measured_peak(group, view.reference))
+    if not counted and not measured:
+        return []
+    bounds = f"counted {counted}" if measured and counted else ""
+    meaning = f"peak memory of {view.reference}, {'measured' if measured else 'counted'}"
+    return [Tile(figure=measured or counted, bounds=bounds, meaning=meaning)]
+
+
+def _share(mine: float | None, theirs: float | None) -> str:
+    return f"{units.digits(mine / theirs, 2)}x" if mine is not None and theirs else ""
 
 
 def _fastest(view: View) -> tuple[str, int, str] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +23,12 @@ from t2bench.report.canvas import Plot
 from t2bench.report.content import build
 from t2bench.report.view import View
 
+Draw = Callable[[View, str, str], Plot | None]
+
 _PAGE = Path(__file__).parent / "page"
-_MAX_SERIES = 4  # with plots; every series has its tables
-_MAX_ROWS = 400  # of the long tables, so that the page stays light
+_MAX_SERIES = 4  # with plots over length; every series has its tables
+_MAX_DETAILED = 2  # with phases and raw samples as well
+_MAX_ROWS = 250  # of the long tables, so that the page stays light
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +73,7 @@ def render(run: Run, analysis: Analysis) -> str:
         command=_block(facts.command(run)),
         suite=_block(facts.suite_yaml(run)),
         numbers=_counts(analysis),
+        not_drawn=max(0, len(view.series) - _MAX_SERIES),
     )
 
 
@@ -88,7 +92,7 @@ def _shown(value: object) -> object:
     if isinstance(value, Markup):
         return value
     text = str(escape(safe.clean(value, limit=2000)))
-    return Markup(re.sub(r"\bL\^([\d.]*\d)", r"L<sup>\1</sup>", text))
+    return Markup(re.sub(r"L\^([\d.]*\d)", r"L<sup>\1</sup>", text))
 
 
 def _block(text: str) -> Markup:
@@ -97,11 +101,10 @@ def _block(text: str) -> Markup:
 
 
 def _pictures(view: View) -> Pictures:
-    series = list(view.series)[:_MAX_SERIES]
+    series = list(view.series)
 
-    def drawn(draw: object, name: str) -> tuple[Plot, ...]:
-        assert callable(draw)
-        made = [draw(view, each, f"{name}{index}") for index, each in enumerate(series)]
+    def drawn(draw: Draw, name: str, most: int = _MAX_SERIES) -> tuple[Plot, ...]:
+        made = [draw(view, each, f"{name}{index}") for index, each in enumerate(series[:most])]
         return tuple(plot for plot in made if plot is not None)
 
     groups = dict.fromkeys(rung.group for rung in view.analysis.ladder)
@@ -114,8 +117,8 @@ def _pictures(view: View) -> Pictures:
         memory=drawn(plots.memory, "memory"),
         scaling=drawn(plots.time, "time"),
         ladder=tuple(plot for plot in steps if plot is not None),
-        phases=drawn(figures.phases, "phases"),
-        samples=drawn(figures.samples, "samples"),
+        phases=drawn(figures.phases, "phases", _MAX_DETAILED),
+        samples=drawn(figures.samples, "samples", _MAX_DETAILED),
     )
 
 
@@ -129,4 +132,5 @@ def _counts(analysis: Analysis) -> str:
     total, good = len(analysis.outcomes), sum(o.status == "ok" for o in analysis.outcomes)
     refused = sum(o.expected and o.status != "ok" for o in analysis.outcomes)
     failed = total - good - refused
-    return f"{good} of {total} cases measured, {refused} not run or out of memory as expected, {failed} failed"
+    refusals = f"{refused} not run or out of memory as expected"
+    return f"{good} of {total} cases measured, {refusals}, {failed} failed or unfinished"

@@ -207,11 +207,11 @@ def endings(view: View, *, expected: bool) -> tuple[tuple[str, str, str], ...]:
                     continue
                 if outcome is not None and outcome.status != "ok" and outcome.expected == expected:
                     groups.setdefault((series, variant, status(outcome)), []).append((length, outcome))
-    found = []
+    merged: dict[tuple[str, str, str], list[str]] = {}
     for (series, variant, word), members in groups.items():
         lengths_text = ", ".join(str(length) for length, _ in members)
         reasons = list(dict.fromkeys(outcome.reason for _, outcome in members))
         reason = reasons[0].removeprefix("predicted").lstrip(": ") or "no reason given"
         reason += " (the first of these)" if len(reasons) > 1 else ""
-        found.append((f"{variant} at L={lengths_text} ({series})", word, reason))
-    return tuple(found)
+        merged.setdefault((f"L={lengths_text} ({series})", word, reason), []).append(variant)
+    return tuple((f"{', '.join(names)} at {where}", word, why) for (where, word, why), names in merged.items())

@@ -41,7 +41,7 @@ def show(run: Run, analysis: Analysis, console: Console, report_path: str | Path
     for table in (*content.speed, *content.memory, *content.scaling, *content.ladder[:1]):
         _table(console, table)
     _endings(console, "Not measured, as expected", content.refusals, "dim")
-    _endings(console, "Failed", content.failures, "bold red")
+    _endings(console, "Failed or unfinished", content.failures, "bold red")
     _list(console, "Warnings", content.warnings)
     _honesty(console, content, report_path)
 
@@ -78,34 +78,38 @@ def _table(console: Console, table: Table) -> None:
     _heading(console, table.title)
     cleaned = [[Cell(text=clean(c.text), tone=c.tone) for c in row] for row in table.rows]
     headings = [clean(column) for column in table.columns]
-    widest = max(16, console.width // 2)
-    blocks = list(_blocks(headings, cleaned, console.width, widest))
+    widths = _widths(headings, cleaned, console.width)
+    blocks = list(_blocks(widths, console.width))
     if table.spare and len(blocks) > 1:
-        blocks = list(_blocks(headings[: -table.spare], cleaned, console.width, widest))
+        blocks = list(_blocks(widths[: -table.spare], console.width))
     for block in blocks:
-        widths = [_width(headings, cleaned, index, widest) for index in block]
-        _row(console, [Cell(text=headings[i]) for i in block], widths, table.key, "bold")
+        room = [widths[i] for i in block]
+        _row(console, [Cell(text=headings[i]) for i in block], room, table.key, "bold")
         for row in cleaned:
-            _row(console, [row[i] for i in block], widths, table.key)
+            _row(console, [row[i] for i in block], room, table.key)
     for note in table.notes[:_MAX_NOTES]:
         _wrapped(console, note, style="dim")
     _more(console, len(table.notes))
 
 
-def _width(headings: Sequence[str], rows: Sequence[Sequence[Cell]], index: int, widest: int) -> int:
-    return min(widest, max(cell_len(headings[index]), *(cell_len(row[index].text) for row in rows), 1))
+def _widths(headings: Sequence[str], rows: Sequence[Sequence[Cell]], room: int) -> list[int]:
+    """Each column as wide as its widest text, the first at most half the room, the others at most what it leaves."""
+    natural = [
+        max(cell_len(text) for text in (heading, *(row[i].text for row in rows))) for i, heading in enumerate(headings)
+    ]
+    first = min(natural[0], room if len(natural) == 1 else max(8, room // 2))
+    return [first, *(max(1, min(width, room - first - _GAP)) for width in natural[1:])]
 
 
-def _blocks(headings: Sequence[str], rows: Sequence[Sequence[Cell]], room: int, widest: int) -> Iterator[list[int]]:
-    first = _width(headings, rows, 0, widest)
-    block, used = [0], first
-    for index in range(1, len(headings)):
-        need = _GAP + _width(headings, rows, index, widest)
-        if len(block) > 1 and used + need > room:
+def _blocks(widths: Sequence[int], room: int) -> Iterator[list[int]]:
+    """Columns in as many blocks as the room asks for, each led by the first column."""
+    block, used = [0], widths[0]
+    for index, width in enumerate(widths[1:], start=1):
+        if len(block) > 1 and used + _GAP + width > room:
             yield block
-            block, used = [0], first
+            block, used = [0], widths[0]
         block.append(index)
-        used += need
+        used += _GAP + width
     yield block
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
 from t2bench.analysis.results import Crossover, Effect, Interval, TimedScaling
 from t2bench.report import units
 from t2bench.report.view import COUNTED_PEAK, SAVED, TIME, View
@@ -13,13 +16,20 @@ def verdict(view: View) -> tuple[str, ...]:
         return (_nothing(view),)
     sentences: list[str] = []
     for series in view.series:
-        for variant in view.others:
+        for variant in sorted(view.others, key=lambda v: _order(view, series, v)):
             sentence = _variant(view, series, variant)
             if sentence:
                 sentences.append(sentence)
     sentences.extend(_exponent_of_reference(view))
     sentences.extend(_null(view))
     return tuple(sentences) or (_alone(view),)
+
+
+def _order(view: View, series: str, variant: str) -> float:
+    """The fastest first; what could not be compared last."""
+    length = view.largest_common(series, variant)
+    effect = view.effect(view.series[series][length], variant) if length is not None else None
+    return effect.ratio.value if effect is not None else float("inf")
 
 
 def _nothing(view: View) -> str:
@@ -111,7 +121,9 @@ def _from_length(view: View, series: str, variant: str) -> str:
         return ""
     if crossing.length is None:
         return f"{_upper(crossing.note)}." if crossing.note else ""
-    return f"It is the faster one from {units.at_length(crossing.length)} on."
+    sure = "It is" if crossing.length.low is not None else "By bare signs, without an interval, it is"
+    _, _, doubt = crossing.note.partition("; ")
+    return f"{sure} the faster one from {units.at_length(crossing.length)} on{f' ({doubt})' if doubt else ''}."
 
 
 def _upper(text: str) -> str:
@@ -148,19 +160,21 @@ def _null(view: View) -> list[str]:
 
 
 def warnings(view: View) -> tuple[str, ...]:
-    """The run's warnings, then those of its cases, equal ones told once with their number."""
+    """The run's warnings, then those of its cases: those that differ only in numbers are told once."""
+    reasons = {outcome.reason for outcome in view.analysis.outcomes}
     told: dict[str, list[str]] = {}
+    for where, text in _case_warnings(view):
+        if text not in reasons:
+            told.setdefault(re.sub(r"[\d.]+", "#", text), []).append(f"{where}: {text}")
+    damage = [f"records.jsonl line {line}: {reason}" for line, reason in view.run.damage]
+    cases = [lines[0] + (f" ({len(lines) - 1} more like this)" if len(lines) > 1 else "") for lines in told.values()]
+    return (*view.analysis.warnings, *damage, *cases)
+
+
+def _case_warnings(view: View) -> Iterator[tuple[str, str]]:
     for estimate in view.analysis.estimates:
         if estimate.metric == TIME:
-            for text in estimate.warnings:
-                told.setdefault(text, []).append(estimate.case)
+            yield from ((estimate.case, text) for text in estimate.warnings)
     for effect in view.analysis.effects:
         if effect.metric == TIME:
-            for text in effect.warnings:
-                told.setdefault(text, []).append(f"{effect.group}/{effect.variant}")
-    damage = [f"records.jsonl line {line}: {reason}" for line, reason in view.run.damage]
-    cases = []
-    for text, where in told.items():
-        more = f" and {len(where) - 1} more" if len(where) > 1 else ""
-        cases.append(f"{where[0]}{more}: {text}")
-    return (*view.analysis.warnings, *damage, *cases)
+            yield from ((f"{effect.group}/{effect.variant}", text) for text in effect.warnings)
