@@ -99,7 +99,7 @@ class _Checker:
             self.add(node.value["set"].mark, f"{where}.set", "give either model (everything) or set (the difference)")
         scale = node.get("scale")
         for key, share in scale.items() if scale else ():
-            if fault := _bad_share(share.value):
+            if share.value is not None and (fault := _bad_share(share.value)):
                 self.add(share.mark, f"{where}.scale.{key}", fault)
 
     def _base(self, node: Node, own: Mapping[str, Node], where: str) -> None:

@@ -46,7 +46,7 @@ class SpecError:
         return f"{printable(str(self.mark))}: {where}{self.message}"
 
 
-class SuiteErrors(Exception):  # noqa: N818 (it holds several)
+class SuiteErrors(Exception):
     """A suite cannot be used. `errors` holds every fault found, in file order; `str()` has one line for each."""
 
     def __init__(self, errors: Sequence[SpecError]) -> None:

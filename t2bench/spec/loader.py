@@ -157,8 +157,7 @@ def _variant(entry: Node, own: Mapping[str, Node], shared: Mapping[str, Any]) ->
     body = entry.plain()
     if body.get("model") is not None:
         variant = resolve([Recipe(name=body["name"], set=body["model"])])
-        base, summary, scale = body.get("base") or "", body.get("summary") or "", body.get("scale") or {}
-        return replace(variant, base=base, summary=summary, scale=scale)
+        return replace(variant, base=body.get("base") or "", summary=body.get("summary") or "", scale=_scale(body))
     chain = [_recipe(body)]
     while chain[0].base in own:
         chain.insert(0, _recipe(own[chain[0].base].plain()))
@@ -171,9 +170,13 @@ def _recipe(body: Mapping[str, Any]) -> Recipe:
         name=body["name"],
         base=body.get("base") or "",
         set=body.get("set") or body.get("model") or {},
-        scale=body.get("scale") or {},
+        scale=_scale(body),
         summary=body.get("summary") or "",
     )
+
+
+def _scale(body: Mapping[str, Any]) -> dict[str, str]:
+    return {key: share for key, share in (body.get("scale") or {}).items() if share is not None}
 
 
 def _suite(tree: Node, variants: tuple[Variant, ...], device: str, source: str, only: str) -> Suite:

@@ -62,7 +62,7 @@ RANGES: dict[str, Range] = {
     **dict.fromkeys(["theta", "norm_eps", "case_timeout_s", "memory_gib", "max_time_s"], _POSITIVE),
     **dict.fromkeys(["min_sample_s", "warmup_s", "warmup_max_s"], Range()),
     **dict.fromkeys(["dropout", "attention_dropout"], _PROBABILITY),
-    "fraction": Range(low_open=True, high=1),
+    **dict.fromkeys(["fraction", "clean_share"], Range(low_open=True, high=1)),
 }
 
 

@@ -49,6 +49,9 @@ def check_shape(tree: Node) -> list[SpecError]:
         faults = []
     for path, _ in sorted(faults, key=lambda fault: [str(step).rjust(9, "0") for step in fault[0]], reverse=True):
         _prune(tree, path)
+    for holder in (tree, tree.get("profiles", "cpu"), tree.get("profiles", "cuda")):
+        if holder is not None:
+            _drop_incomplete(holder)
     _to_floats(tree)
     return [error for _, error in faults]
 
@@ -138,6 +141,16 @@ def _prune(tree: Node, path: Path) -> None:
             del parent.value[last]
     elif isinstance(parent.value, dict):
         parent.value.pop(last, None)
+
+
+def _drop_incomplete(suite: Node) -> None:
+    """Entries that lost a key they must have are of no further use."""
+    for key, required in (("variants", {"name"}), ("exclude", {"match", "reason"})):
+        node = suite.get(key)
+        if node is not None and isinstance(node.value, list):
+            node.value = [
+                each for each in node.value if not isinstance(each.value, dict) or required <= each.value.keys()
+            ]
 
 
 def _to_floats(node: Node, key: str = "") -> None:

@@ -71,8 +71,8 @@ def test_bytes_that_are_no_text_are_refused_in_one_line(tmp_path: Path, data: by
         b"[" * 100_000,
         b"{a: " * 100_000,
         b"- " * 100_000,
-        b"a: &a [x, x, x, x, x, x, x, x, x]\n" + b"".join(b"%c: &%c [%s]\n" % (c, c, b", ".join([b"*%c" % (c - 1)] * 9))
-                                                          for c in range(ord("b"), ord("k"))),
+        b"a: &a [x, x, x, x, x, x, x, x, x]\n"
+        + b"".join(b"%c: &%c [%s]\n" % (c, c, b", ".join([b"*%c" % (c - 1)] * 9)) for c in range(ord("b"), ord("k"))),
         b"a: [" + b"1, " * 300_000 + b"1]",
         b"a: " + b"x" * ((1 << 20) - 100),
     ],
@@ -122,7 +122,7 @@ def test_faults_of_a_base_name_the_base(tmp_path: Path) -> None:
     ("argument", "message"),
     [
         ("matrix.lenght=5", "--set matrix.lenght=5: unknown key, did you mean length?"),
-        ("matrix.length=[5, x]", '--set matrix.length=[5, x]: matrix.length[1]: expected a whole number'),
+        ("matrix.length=[5, x]", "--set matrix.length=[5, x]: matrix.length[1]: expected a whole number"),
         ("measure.rounds=0", "--set measure.rounds=0: expected a whole number of at least 1, got 0"),
         ("measure.rounds", "--set measure.rounds: expected key=value"),
         ("=5", "--set =5: expected key=value"),
