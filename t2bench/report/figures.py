@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Paul Tol's muted colours: phases are not variants and must not look like them.
 _PHASE_COLOURS = ("#88ccee", "#ddcc77", "#44aa99", "#aa4499")
 _MAX_STRIPS = 4
-_MAX_MARKS = 1200  # per plot
+_MAX_MARKS = 800  # per plot
 
 
 def ladder(view: View, rungs: Sequence[Rung], name: str) -> Plot | None:

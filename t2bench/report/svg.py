@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 
 _SVG = "http://www.w3.org/2000/svg"
 _HREF = "{http://www.w3.org/1999/xlink}href"
@@ -15,16 +16,16 @@ _XML_SPACE = "{http://www.w3.org/XML/1998/namespace}space"
 # The colours that drawings use, and the page's own colour that each becomes (see page.css).
 THEME = {
     "#000000": "currentColor",
-    "#ffffff": "var(--paper, #ffffff)",
-    "#767676": "var(--muted, #767676)",
-    "#d9d9d9": "var(--rule, #d9d9d9)",
-    "#0072b2": "var(--v1, #0072b2)",
-    "#d55e00": "var(--v2, #d55e00)",
-    "#009e73": "var(--v3, #009e73)",
-    "#cc79a7": "var(--v4, #cc79a7)",
-    "#e69f00": "var(--v5, #e69f00)",
-    "#56b4e9": "var(--v6, #56b4e9)",
-    "#8f7a00": "var(--v7, #8f7a00)",
+    "#ffffff": "var(--paper)",
+    "#767676": "var(--muted)",
+    "#d9d9d9": "var(--rule)",
+    "#0072b2": "var(--v1)",
+    "#d55e00": "var(--v2)",
+    "#009e73": "var(--v3)",
+    "#cc79a7": "var(--v4)",
+    "#e69f00": "var(--v5)",
+    "#56b4e9": "var(--v6)",
+    "#8f7a00": "var(--v7)",
 }
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{2,}")
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
@@ -44,14 +45,15 @@ def finish(source: str, *, name: str, title: str, description: str) -> str:
     root = ET.fromstring(source)
     for unwanted in ("metadata", "style"):
         _remove(root, f"{{{_SVG}}}{unwanted}")
-    referenced = {i for element in root.iter() for i in _references(element)}
+    references = dict.fromkeys(i for element in root.iter() for i in _references(element))
+    names = {old: f"{name}-{number}" for number, old in enumerate(references)}
     for element in root.iter():
         _presentation(element)
-        _rename(element, name, referenced)
-        for key in _GEOMETRY:
-            if key in element.attrib:
-                element.set(key, _LONG_NUMBER.sub(_rounded, element.attrib[key]))
+        _rename(element, names)
+        _shorten(element)
     _unwrap(root)
+    for group in root.iter(f"{{{_SVG}}}g"):
+        _hoist(group)
     _describe(root, name, title, description)
     return ET.tostring(root, encoding="unicode")
 
@@ -79,22 +81,44 @@ def _unwrap(parent: ET.Element) -> None:
             child.text = None
 
 
-def _references(element: ET.Element) -> set[str]:
-    found = {match for value in element.attrib.values() for match in _REFERENCE.findall(value)}
+def _references(element: ET.Element) -> list[str]:
+    found = [match for value in element.attrib.values() for match in _REFERENCE.findall(value)]
     target = element.get(_HREF, "")
-    return found | ({target[1:]} if target.startswith("#") else set())
+    return [*found, target[1:]] if target.startswith("#") else found
 
 
-def _rename(element: ET.Element, name: str, referenced: set[str]) -> None:
-    identifier = element.attrib.pop("id", None)
-    if identifier in referenced:
-        element.set("id", f"{name}-{identifier}")
+def _rename(element: ET.Element, names: Mapping[str, str]) -> None:
+    """Give what is referred to its new name; drop ids that nothing refers to."""
+    identifier = element.attrib.pop("id", "")
+    if identifier in names:
+        element.set("id", names[identifier])
     target = element.attrib.pop(_HREF, None)
     if target is not None:
-        element.set("href", f"#{name}-{target[1:]}")
+        element.set("href", f"#{names[target[1:]]}")
     for key, value in list(element.attrib.items()):
-        element.set(key, _REFERENCE.sub(rf"url(#{name}-\1)", value))
+        element.set(key, _REFERENCE.sub(lambda match: f"url(#{names[match.group(1)]})", value))
     element.attrib.pop(_XML_SPACE, None)
+
+
+def _shorten(element: ET.Element) -> None:
+    """Tenths of a point are finer than any screen; a rotation by nothing is nothing."""
+    for key in _GEOMETRY:
+        if key in element.attrib:
+            element.set(key, " ".join(_LONG_NUMBER.sub(_rounded, element.attrib[key]).split()))
+    if element.get("transform", "").startswith("rotate(-0 "):
+        element.attrib.pop("transform")
+
+
+def _hoist(group: ET.Element) -> None:
+    """Write colours that all marks of a group share once, on the group."""
+    marks = list(group)
+    if len(marks) > 1 and all(mark.tag == f"{{{_SVG}}}use" for mark in marks):
+        for key in ("fill", "stroke", "stroke-width"):
+            values = {mark.get(key) for mark in marks}
+            if len(values) == 1 and None not in values:
+                group.set(key, values.pop() or "")
+                for mark in marks:
+                    mark.attrib.pop(key)
 
 
 def _presentation(element: ET.Element) -> None:

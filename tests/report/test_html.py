@@ -63,6 +63,19 @@ def test_plots_are_described_and_themed(page):
             assert f'id="{target}"' in plot
 
 
+def test_every_class_in_the_page_has_a_rule(page):
+    style = re.search(r"<style>(.*?)</style>", page, flags=re.DOTALL).group(1)
+    used = {name for value in re.findall(r'class="([^"]*)"', page) for name in value.split()}
+    assert used - set(re.findall(r"\.([a-z][\w-]*)", style)) == {"sortable"}  # for the script
+
+
+def test_colours_of_plots_are_defined_for_both_themes(page):
+    light, _, dark = re.search(r"<style>(.*?)</style>", page, flags=re.DOTALL).group(1).partition("@media (prefers")
+    for colour in set(re.findall(r"var\((--\w+)\)", page)):
+        assert f"{colour}: #" in light
+        assert f"{colour}: #" in dark
+
+
 def test_tables_are_accessible(page):
     heads = re.findall(r"<thead>.*?</thead>", page, flags=re.DOTALL)
     assert heads
