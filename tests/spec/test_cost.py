@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from t2bench.models.transformer import build
 from t2bench.spec.case import WorkloadSpec
 from t2bench.spec.cost import executed_flops, kv_bytes, model_flops, num_params
 from t2bench.spec.model import ModelSpec, PositionSpec
-from t2bench.spec.presets import preset
+from t2bench.spec.presets import preset, preset_chain, preset_names, resolve
 
 FORWARD, TRAIN = WorkloadSpec(kind="forward"), WorkloadSpec(kind="train_step")
 LLAMA2_70B = ModelSpec(
@@ -138,3 +141,24 @@ def test_cache_bytes() -> None:
     assert kv_bytes(TINY, 10, "fp32") == 2 * 2 * 2 * 10 * 4
     assert kv_bytes(ModelSpec(), 1, "fp16") == 6 * 2 * 2 * 512 * 2  # self and cross
     assert kv_bytes(preset("bert").model, 100, "fp32") == 0
+
+
+@pytest.mark.parametrize("arch", ["encdec", "encoder", "decoder"])
+@pytest.mark.parametrize("name", preset_names())
+def test_counts_are_those_of_the_model_that_is_built(name: str, arch: str) -> None:
+    shape = {"arch": arch, "width": 32, "heads": 4, "ff": 48, "enc_layers": 2, "dec_layers": 3, "vocab": 50}
+    plain = resolve(preset_chain(name), shared=shape).model
+    for spec in (plain, replace(plain, embed_norm=True, qk_norm=True, tie="decoder"), replace(plain, tie="none")):
+        built = build(spec, device="meta")
+        assert num_params(spec).total == sum(parameter.numel() for parameter in built.parameters())
+
+
+@pytest.mark.parametrize("arch", ["encdec", "decoder"])
+def test_forward_flops_are_those_that_torch_counts(arch: str) -> None:
+    shape = {"arch": arch, "width": 32, "heads": 4, "ff": 48, "enc_layers": 2, "dec_layers": 3, "vocab": 50}
+    spec = replace(resolve(preset_chain("modern"), shared=shape).model, attention="math", loss="dense")
+    tokens_BT = torch.zeros(2, 16, dtype=torch.long)
+    model = build(spec)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(tokens_BT, **({"source_BS": tokens_BT} if arch == "encdec" else {}))
+    assert model_flops(spec, FORWARD, 2, 16) == counter.get_total_flops()
