@@ -72,6 +72,9 @@ def count(fn: Callable[[], Any], *, held: Iterable[Tensor]) -> Counts:
     Returns:
         The counts of this call.
     """
+    # torch imports this on first need. An import inside `fn` leaves cycles of frames that keep activations alive.
+    import torch._dynamo  # noqa: F401
+
     storages = _Storages()
     saved = _Saved()
     for tensor in held:

@@ -103,9 +103,7 @@ def test_a_slow_first_call_does_not_end_the_search() -> None:
 
 def test_host_bound() -> None:
     def timing(device_s: float, wall_s: float, issue_s: float) -> Timing:
-        return Timing(
-            step_time_s=device_s / 2, phase_times_s={}, wall_s=wall_s, issue_s=issue_s, start_s=0.0, calls=2
-        )
+        return Timing(step_time_s=device_s / 2, phase_times_s={}, wall_s=wall_s, issue_s=issue_s, start_s=0.0, calls=2)
 
     assert not timing(1.0, 1.05, 0.3).host_bound
     assert timing(1.0, 1.2, 0.3).host_bound
