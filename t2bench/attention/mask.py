@@ -8,6 +8,7 @@ Shape letters: B batch, T query length, S key length, H query heads, G key/value
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -41,45 +42,44 @@ class Mask:
         causal = self.causal and num_queries > 1
         if not causal and self.key_lengths_B is None:
             return None
-        key = ("visible", num_queries, num_keys, device)
-        if key not in self._built:
-            self._built[key] = self._build(causal, num_queries, num_keys, device)
-        return self._built[key]
+        return self._keep(
+            ("visible", num_queries, num_keys, device), lambda: self._build(causal, num_queries, num_keys, device)
+        )
 
     def hidden(self, num_queries: int, num_keys: int, device: torch.device, repeats: int = 1) -> Tensor | None:
         """The opposite of `visible`, with the query axis repeated `repeats` times: broadcastable to (B, G, R*T, S)."""
         visible_BHTS = self.visible(num_queries, num_keys, device)
         if visible_BHTS is None:
             return None
+        tiles = 1 if visible_BHTS.shape[2] == 1 else repeats
         key = ("hidden", num_queries, num_keys, device, repeats)
-        if key not in self._built:
-            hidden_BHTS = ~visible_BHTS
-            self._built[key] = hidden_BHTS if hidden_BHTS.shape[2] == 1 else hidden_BHTS.repeat(1, 1, repeats, 1)
-        return self._built[key]
+        return self._keep(key, lambda: ~visible_BHTS.repeat(1, 1, tiles, 1))
 
     def blind(self, num_queries: int, num_keys: int, device: torch.device) -> Tensor | None:
         """Bool tensor broadcastable to (B, H, T, K), true where a query may see no key; None if that cannot happen.
 
         Lengths are not read back to the host, so any given lengths count as possibly zero.
         """
-        causal = self.causal and num_queries > num_keys
-        if not causal and self.key_lengths_B is None:
+        if self.key_lengths_B is None and not (self.causal and num_queries > num_keys):
             return None
+        visible_BHTS = self.visible(num_queries, num_keys, device)
+        assert visible_BHTS is not None
         key = ("blind", num_queries, num_keys, device)
+        return self._keep(key, lambda: ~visible_BHTS.any(dim=-1, keepdim=True))
+
+    def _keep(self, key: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
         if key not in self._built:
-            visible_BHTS = self.visible(num_queries, num_keys, device)
-            assert visible_BHTS is not None
-            self._built[key] = ~visible_BHTS.any(dim=-1, keepdim=True)
+            # A tensor made under inference mode could not be saved for a later backward pass.
+            with torch.inference_mode(False):
+                self._built[key] = make()
         return self._built[key]
 
     def _build(self, causal: bool, num_queries: int, num_keys: int, device: torch.device) -> Tensor:
-        # A tensor made under inference mode could not be saved for a later backward pass.
-        with torch.inference_mode(False):
-            visible_BHTS = torch.ones(1, 1, 1, num_keys, dtype=torch.bool, device=device)
-            if causal:
-                square_TS = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
-                visible_BHTS = square_TS.tril(num_keys - num_queries)[None, None]
-            if self.key_lengths_B is not None:
-                exists_BS = torch.arange(num_keys, device=device) < self.key_lengths_B.to(device)[:, None]
-                visible_BHTS = visible_BHTS & exists_BS[:, None, None, :]
-            return visible_BHTS
+        visible_BHTS = torch.ones(1, 1, 1, num_keys, dtype=torch.bool, device=device)
+        if causal:
+            square_TS = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
+            visible_BHTS = square_TS.tril(num_keys - num_queries)[None, None]
+        if self.key_lengths_B is not None:
+            exists_BS = torch.arange(num_keys, device=device) < self.key_lengths_B.to(device)[:, None]
+            visible_BHTS = visible_BHTS & exists_BS[:, None, None, :]
+        return visible_BHTS

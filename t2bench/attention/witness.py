@@ -16,11 +16,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 FORWARD: dict[str, str] = {
     "_softmax": "math",
     "_safe_softmax": "sdpa_math",
+    "_scaled_dot_product_attention_math": "sdpa_math",  # whole, under inference mode
     "_scaled_dot_product_flash_attention": "sdpa_flash",
     "_scaled_dot_product_flash_attention_for_cpu": "sdpa_flash",
     "_scaled_dot_product_efficient_attention": "sdpa_efficient",
     "_scaled_dot_product_cudnn_attention": "sdpa_cudnn",
 }
+# Under inference mode these arrive whole; with or without gradients otherwise, as the operators they are made of.
+_COMPOSITE = frozenset({"softmax", "scaled_dot_product_attention"})
 _UNFUSED = frozenset({"math", "sdpa_math"})
 _UNFUSED_BACKWARD = "_softmax_backward_data"
 _FAMILY = "_scaled_dot_product"
@@ -80,6 +83,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         name = func.__name__.split(".")[0]
+        if name in _COMPOSITE:
+            with self:
+                return func.decompose(*args, **(kwargs or {}))  # type: ignore[attr-defined]
         if name in FORWARD or name == _UNFUSED_BACKWARD or _FAMILY in name:
             self.seen.operators[name] = self.seen.operators.get(name, 0) + 1
         return func(*args, **(kwargs or {}))

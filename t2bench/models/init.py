@@ -65,6 +65,11 @@ def load_logical(model: nn.Module, values: Mapping[str, Tensor]) -> None:
             tensor.copy_(values[name])
 
 
+def mixed_seed(seed: int, name: str) -> int:
+    """A seed of 32 bits for one parameter: torch's CPU generator takes no notice of higher bits."""
+    return zlib.crc32(f"{seed}/{name}".encode())
+
+
 def initialise(model: nn.Module, spec: ModelSpec, seed: int) -> None:
     """Set every parameter of a Transformer as the table above says; drawn on the CPU, the same on every device."""
     table_std = spec.width**-0.5 if spec.embed_scale else 0.02
@@ -74,7 +79,7 @@ def initialise(model: nn.Module, spec: ModelSpec, seed: int) -> None:
             if tensor.ndim == 1:
                 tensor.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
                 continue
-            generator.manual_seed((seed << 32) + zlib.crc32(name.encode()))
+            generator.manual_seed(mixed_seed(seed, name))
             draw = torch.empty(tensor.shape, dtype=torch.float32, device="cpu")
             if name.endswith("table_VD"):
                 draw.normal_(0.0, table_std, generator=generator)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import zlib
 from collections.abc import Mapping
 
 import torch
@@ -33,7 +32,7 @@ from t2bench.attention.verify import (
 )
 from t2bench.attention.witness import observe
 from t2bench.models.attention import Attention
-from t2bench.models.init import load_logical, logical_parameters
+from t2bench.models.init import load_logical, logical_parameters, mixed_seed
 from t2bench.models.loss import IGNORE
 from t2bench.models.transformer import Transformer, build
 from t2bench.spec.case import Case
@@ -143,7 +142,7 @@ def _variant(spec: ModelSpec, device: torch.device | str, dtype: torch.dtype, se
     generator = torch.Generator()
     gain = GAIN if torch.finfo(dtype).bits >= 32 else LOW_PRECISION_GAIN
     for name, tensor in logical_parameters(model).items():
-        generator.manual_seed((seed << 32) + zlib.crc32(name.encode()) + 1)
+        generator.manual_seed(mixed_seed(seed, f"truth/{name}"))
         draw = torch.empty(tensor.shape).normal_(generator=generator)
         if tensor.ndim == 1:
             draw = 0.1 * draw + (1.0 if "norm" in name and name.endswith("weight") else 0.0)
@@ -207,12 +206,12 @@ def _gradient_error(found: Results, oracle: Results) -> float:
 
     Norms, not maxima: rounding that carries one activation across the kink of a ReLU changes a few entries by their
     whole size. Some gradients are zero but for rounding (softmax does not feel a bias on all keys), so each is judged
-    on at least a hundredth of the scale of the largest.
+    on at least a hundredth of the scale of the largest. A gradient that is missing counts as zero.
     """
     norms = {name: float(g.norm()) for name, g in oracle.gradients.items()}
     floor = 1e-2 * max(norms.values())
     errors = [
-        float((found.gradients[name].double() - g).norm()) / max(norms[name], floor)
+        float((found.gradients.get(name, torch.zeros_like(g)).double() - g).norm()) / max(norms[name], floor)
         for name, g in oracle.gradients.items()
     ]
     return float("inf") if any(math.isnan(error) for error in errors) else max(errors)
