@@ -136,6 +136,16 @@ def test_the_first_bad_pass_decides_and_a_bad_launch_is_seen(factory, edited):
     assert effect_of(analysis, 128, "flash").num_launches == 2
 
 
+def test_of_a_record_written_twice_the_later_one_counts(factory):
+    run = factory().build()
+    again = next(r for r in run.records if r.pass_ == "counters" and r.variant == "flash")
+    failed = replace(again, status="crashed", reason="first try", metrics={})
+    analysis = analyse(replace(run, records=(failed, *run.records)))
+    assert outcome_of(analysis, 128, "flash").status == "ok"
+    analysis = analyse(replace(run, records=(*run.records, failed)))
+    assert outcome_of(analysis, 128, "flash").status == "crashed"
+
+
 @pytest.mark.parametrize("finished", ["2026-01-01", None])
 def test_launches_that_never_came_make_a_case_incomplete(factory, finished):
     run = factory().build()

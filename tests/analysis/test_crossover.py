@@ -75,6 +75,21 @@ def test_without_one_crossing_downwards_the_note_says_what_is(log_ratios, note):
     assert found.note == note
 
 
+def test_of_several_unsure_crossings_the_last_one_counts():
+    """Only after the last change of sign does "lower from here on" hold."""
+    curve = [0.4, -0.02, 0.02, -0.4, -0.5]
+    spread = {256: 0.05, 512: 0.05}
+    found = []
+    for length, log_ratio in zip(LENGTHS, curve, strict=True):
+        unsure = spread.get(length, 0.001)
+        estimate = mean_over_launches([log_ratio - unsure, log_ratio, log_ratio + unsure])
+        verdict = "not distinguishable" if length in spread else "higher" if log_ratio > 0 else "lower"
+        found.append(Point(length=length, log_ratio=estimate, verdict=verdict))
+    crossing = crossover("s", "flash", "math", "step_time_s", found).length
+    assert 512 < crossing.value < 1024
+    assert crossing.low < 256
+
+
 def test_one_launch_goes_by_bare_signs_and_says_so():
     found = answer([0.2, 0.1, -0.1, -0.3, -0.4], launches=1)
     assert found.length.value == pytest.approx(math.sqrt(256 * 512))

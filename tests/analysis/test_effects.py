@@ -23,7 +23,7 @@ PAIR = Pair(group="g", metric="step_time_s", variant="v", reference="r")
 
 def test_launch_estimate_is_the_median_over_shared_rounds(samples):
     reference = [samples(0, [1.0, 1.0, 1.0, 1.0], turns=((0, 0), (1, 0), (2, 0), (9, 0)))]
-    variant = [samples(0, [2.0, 4.0, 8.0, 99.0], turns=((2, 0), (1, 0), (0, 0), (5, 0)))]
+    variant = [samples(0, [2.0, 4.0, 800.0, 99.0], turns=((2, 0), (1, 0), (0, 0), (5, 0)))]
     logs = paired_logs(variant, reference)
     assert logs.launches == (0,)
     assert logs.values[0] == pytest.approx(math.log(4.0))
@@ -53,9 +53,9 @@ def test_wandering_speed_of_the_machine_cancels(samples):
 
 
 def test_contended_rounds_are_left_out_while_half_are_clean(samples):
-    dirty = np.array([True, True, False, True])
+    dirty = np.array([True, False, False, True])
     reference = [samples(0, [1.0, 1.0, 1.0, 1.0]), samples(1, [1.0, 1.0, 1.0, 1.0])]
-    variant = [samples(0, [2.0, 2.0, 50.0, 2.0], clean=dirty), samples(1, [2.0, 2.0, 2.0, 2.0])]
+    variant = [samples(0, [2.0, 50.0, 50.0, 2.0], clean=dirty), samples(1, [2.0, 2.0, 2.0, 2.0])]
     effect = timed_effect(PAIR, variant, reference)
     assert effect.ratio.value == pytest.approx(2.0)
     assert not [w for w in effect.warnings if "contention" in w]
@@ -151,7 +151,7 @@ def test_reading_launches_leaves_out_what_was_not_measured():
         [
             record(
                 launch=1,
-                samples_=(2.0, None, float("nan"), 4.0),
+                samples_=(2.0, None, float("inf"), 4.0),
                 turns={"round": [0, 1, 1, 1], "contended": [0, 0, 0, 1]},
             ),
             record(launch=0, value=7.0),
@@ -168,6 +168,13 @@ def test_reading_launches_leaves_out_what_was_not_measured():
     assert found[1].clean.tolist() == [True, False]
     assert not found[2].in_turns
     assert launches_of([record(samples_=(1.0,))], "forward_time_s") == ()
+
+
+def test_a_launchs_own_value_is_the_median_of_its_clean_samples_while_half_are_clean(samples):
+    half, fewer = np.array([True, False, False, True]), np.array([False, False, False, True])
+    assert samples(0, [2.0, 50.0, 50.0, 4.0], clean=half).median == 3.0
+    assert samples(0, [2.0, 50.0, 50.0, 4.0], clean=fewer).median == 27.0
+    assert samples(0, [2.0, 3.0, 100.0]).median == 3.0
 
 
 def test_a_launch_recorded_twice_keeps_the_later_record():

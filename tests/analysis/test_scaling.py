@@ -97,6 +97,7 @@ def test_a_term_the_data_do_not_support_is_dropped_with_an_upper_bound():
     assert (a.value, c.value) == (0.0, 0.0)
     assert b.value == pytest.approx(1e-5, rel=0.02)
     assert 0 < c.high * 4096**2 < 0.1 * b.value * 4096
+    assert (a.low, c.low) == (0.0, 0.0), "no coefficient is negative"
     assert found.parity_length is None
     assert found.exponent.value == pytest.approx(1, abs=0.02)
 
