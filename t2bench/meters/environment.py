@@ -66,13 +66,9 @@ def runtime() -> dict[str, Any]:
         "torch": torch.__version__,
         "torch_git": torch.version.git_version,
         "torch_config": hashlib.sha256(torch.__config__.show().encode()).hexdigest()[:12],
-        "threads": torch.get_num_threads(),
-        "interop_threads": torch.get_num_interop_threads(),
+        **_settings(),
         "mkl": torch.backends.mkl.is_available(),  # type: ignore[no-untyped-call]
         "onednn": torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
-        "flush_denormal": _flushes_denormals(),
-        "tf32": torch.backends.cuda.matmul.allow_tf32,
-        "matmul_precision": torch.get_float32_matmul_precision(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if torch.version.cuda else None,  # type: ignore[no-untyped-call]
@@ -104,8 +100,20 @@ def configure(
     torch.set_flush_denormal(flush_denormal)
     torch.set_float32_matmul_precision("high" if tf32 and matmul_precision == "highest" else matmul_precision)
     torch.backends.cudnn.allow_tf32 = tf32
-    now = runtime()
-    return {name: now[name] for name in ("threads", "interop_threads", "flush_denormal", "tf32", "matmul_precision")}
+    return _settings()
+
+
+def _settings() -> dict[str, Any]:
+    """What `configure` sets, as in force. Asks the CPU only: a worker that needs no GPU must not wake one."""
+    import torch
+
+    return {
+        "threads": torch.get_num_threads(),
+        "interop_threads": torch.get_num_interop_threads(),
+        "flush_denormal": _flushes_denormals(),
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
+        "matmul_precision": torch.get_float32_matmul_precision(),
+    }
 
 
 def default_threads() -> int:
