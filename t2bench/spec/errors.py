@@ -43,7 +43,7 @@ class SpecError:
         named = [f"--set {self.where}=", f"--set {self.where.removeprefix('model.')}="]
         repeated = not self.mark.line and self.mark.source.startswith(tuple(named))
         where = "" if repeated or not self.where else f"{printable(self.where)}: "
-        return f"{printable(str(self.mark))}: {where}{self.message}"
+        return f"{printable(str(self.mark))}: {where}{printable(self.message)}"
 
 
 class SuiteErrors(Exception):
