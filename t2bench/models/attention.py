@@ -41,7 +41,6 @@ class Attention(nn.Module):
         self.backend: str = spec.attention
         self.head_dim = spec.dim_per_head
         self.dropout = spec.attention_dropout
-        self.layout = spec.position.layout
         size = {"q": spec.heads * self.head_dim}
         size["k"] = size["v"] = spec.num_kv_heads * self.head_dim
         fusion = FUSIONS["fused_kv" if cross and spec.projections == "fused_qkv" else spec.projections]
@@ -59,7 +58,7 @@ class Attention(nn.Module):
             x_BTD: what queries are made from.
             context_BSD: what keys and values are made from.
             mask: which keys a query may see.
-            rotation: cos and sin for RoPE, or None.
+            rotation: tables for RoPE, or None.
 
         Returns:
             (B, T, D), same dtype.
@@ -68,7 +67,7 @@ class Attention(nn.Module):
         if self.q_norm is not None and self.k_norm is not None:
             q_BTHK, k_BSGK = self.q_norm(q_BTHK), self.k_norm(k_BSGK)
         if rotation is not None:
-            q_BTHK, k_BSGK = rotate(q_BTHK, rotation, self.layout), rotate(k_BSGK, rotation, self.layout)
+            q_BTHK, k_BSGK = rotate(q_BTHK, rotation), rotate(k_BSGK, rotation)
         o_BHTK = attend(
             q_BTHK.transpose(1, 2),
             k_BSGK.transpose(1, 2),

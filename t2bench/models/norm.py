@@ -2,6 +2,9 @@
 
     layer: (x - mean) / sqrt(var + eps) * weight + bias         rms: x / sqrt(mean(x^2) + eps) * weight
 
+Both are torch's own functions. CUDA has a fused kernel for each; on a CPU torch composes F.rms_norm of elementary
+operators, so there it can cost more time than the layer norm that does more arithmetic.
+
 Shape letters: B batch, T length, D width.
 """
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from t2bench.spec.model import ModelSpec, PairLayout
 
-Rotation = tuple[Tensor, Tensor]
+Rotation = tuple[Tensor, ...]  # see `rotation_tables`
 
 
 class PositionTables:
@@ -42,7 +42,7 @@ class PositionTables:
         return self._get(length, like)[0] if self.kind == "sinusoidal" else None
 
     def rotation(self, length: int, like: Tensor) -> Rotation | None:
-        """Cosines and sines, each (T, 1, P), for `rotate`; None for other kinds."""
+        """Tables for `rotate`, each (T, 1, ...); None for other kinds."""
         return self._get(length, like) if self.kind == "rope" else None
 
     def _get(self, length: int, like: Tensor) -> Rotation:
@@ -50,35 +50,47 @@ class PositionTables:
         if key not in self._tables:
             # A table made under inference mode could not be saved for a later backward pass.
             with torch.inference_mode(False):
-                self._tables[key] = self._compute(length, like)
+                self._tables[key] = tuple(table.to(like.device) for table in self._compute(length, like.dtype))
         return self._tables[key]
 
-    def _compute(self, length: int, like: Tensor) -> Rotation:
+    def _compute(self, length: int, dtype: torch.dtype) -> Rotation:
         pair_P = torch.arange(0, self.num_features, 2, dtype=torch.float64, device="cpu")
         frequency_P = self.theta ** (-pair_P / self.num_features)
         angle_TP = torch.arange(length, dtype=torch.float64, device="cpu")[:, None] * frequency_P
         sin_TP, cos_TP = angle_TP.sin(), angle_TP.cos()
         if self.kind == "rope":
-            return cos_TP[:, None].to(like.device, like.dtype), sin_TP[:, None].to(like.device, like.dtype)
-        table_TD = merge_pairs(sin_TP, cos_TP, self.layout).to(like.device, like.dtype)
-        return table_TD, table_TD
+            return rotation_tables(cos_TP[:, None], sin_TP[:, None], self.layout, dtype)
+        if self.layout == "interleaved":
+            return (torch.stack((sin_TP, cos_TP), dim=-1).flatten(-2).to(dtype),)
+        return (torch.cat((sin_TP, cos_TP), dim=-1).to(dtype),)
 
 
-def rotate(x_BTHK: Tensor, rotation: Rotation, layout: PairLayout) -> Tensor:
-    """Rotate the first R features of every head by its position's angle; the other K - R pass unchanged."""
-    cos_TP, sin_TP = rotation
-    rotary_dim = 2 * cos_TP.shape[-1]
-    x_BTHR, rest_BTHK = x_BTHK[..., :rotary_dim], x_BTHK[..., rotary_dim:]
+def rotation_tables(cos_T1P: Tensor, sin_T1P: Tensor, layout: PairLayout, dtype: torch.dtype) -> Rotation:
+    """What `rotate` needs, in the form that is fastest for the layout.
+
+    interleaved: one complex table e^(i angle), (T, 1, P), in float32 precision at least: a pair is a complex number.
+    halves: (cos, cos) and (-sin, sin), each (T, 1, R): y = x (cos, cos) + swap(x) (-sin, sin).
+    """
     if layout == "interleaved":
-        a_BTHP, b_BTHP = x_BTHR[..., 0::2], x_BTHR[..., 1::2]
-    else:
-        a_BTHP, b_BTHP = x_BTHR.chunk(2, dim=-1)
-    turned_BTHR = merge_pairs(a_BTHP * cos_TP - b_BTHP * sin_TP, a_BTHP * sin_TP + b_BTHP * cos_TP, layout)
-    return turned_BTHR if rest_BTHK.shape[-1] == 0 else torch.cat((turned_BTHR, rest_BTHK), dim=-1)
+        wide = torch.promote_types(dtype, torch.float32)
+        return (torch.complex(cos_T1P.to(wide), sin_T1P.to(wide)),)
+    return torch.cat((cos_T1P, cos_T1P), -1).to(dtype), torch.cat((-sin_T1P, sin_T1P), -1).to(dtype)
 
 
-def merge_pairs(first_P: Tensor, second_P: Tensor, layout: PairLayout) -> Tensor:
-    """Join the two members of all pairs on the last axis: (..., P) twice -> (..., 2P)."""
-    if layout == "interleaved":
-        return torch.stack((first_P, second_P), dim=-1).flatten(-2)
-    return torch.cat((first_P, second_P), dim=-1)
+def rotate(x_BTHK: Tensor, rotation: Rotation) -> Tensor:
+    """Rotate the first R features of every head by its position's angle; the other K - R pass unchanged.
+
+    Sixteen-bit inputs in the interleaved layout are rotated in float32. Both forms were chosen by measurement: plain
+    arithmetic on pairs (slice, four products, join) takes about 15 times as long as the complex one on a CPU.
+    """
+    interleaved = len(rotation) == 1
+    rotary_dim = rotation[0].shape[-1] * (2 if interleaved else 1)
+    if rotary_dim < x_BTHK.shape[-1]:
+        x_BTHR, rest_BTHK = x_BTHK[..., :rotary_dim].contiguous(), x_BTHK[..., rotary_dim:]
+        return torch.cat((rotate(x_BTHR, rotation), rest_BTHK), dim=-1)
+    if not interleaved:
+        cos_T1R, sin_T1R = rotation
+        return x_BTHK * cos_T1R + x_BTHK.roll(rotary_dim // 2, dims=-1) * sin_T1R
+    wide_BTHR = x_BTHK.to(torch.promote_types(x_BTHK.dtype, torch.float32))
+    z_BTHP = torch.view_as_complex(wide_BTHR.view(*x_BTHK.shape[:-1], -1, 2)) * rotation[0]
+    return torch.view_as_real(z_BTHP).flatten(-2).to(x_BTHK.dtype)

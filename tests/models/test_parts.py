@@ -46,7 +46,7 @@ def test_rotation_one_pair_at_a_time(layout: str, fraction: float) -> None:
     """(a, b) -> (a cos - b sin, a sin + b cos) at angle m * theta^(-2i/R) (Su et al. 2021, eq. 34)."""
     spec = replace(SMALL, position=PositionSpec(kind="rope", layout=layout, fraction=fraction, theta=100.0))
     x = torch.randn(1, 6, 2, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    found = rotate(x, PositionTables(spec).rotation(6, x), layout)
+    found = rotate(x, PositionTables(spec).rotation(6, x))
     rotary = int(8 * fraction)
     want = x.clone()
     for m in range(6):

@@ -237,10 +237,10 @@ def test_rope_knows_distances_only(spec: ModelSpec, layout: str, fraction: float
     stack = model.encoder if model.decoder is None else model.decoder
     attention = stack.layers[0].self_attention
     x_BTD = torch.randn(B, T, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    cos, sin = stack.tables.rotation(T + 5, x_BTD)
+    tables = stack.tables.rotation(T + 5, x_BTD)
     with torch.no_grad():
-        here = attention(x_BTD, x_BTD, Mask(), (cos[:T], sin[:T]))
-        there = attention(x_BTD, x_BTD, Mask(), (cos[5:], sin[5:]))
+        here = attention(x_BTD, x_BTD, Mask(), tuple(table[:T] for table in tables))
+        there = attention(x_BTD, x_BTD, Mask(), tuple(table[5:] for table in tables))
         nowhere = attention(x_BTD, x_BTD, Mask(), None)
     assert close(here, there)
     assert not close(here, nowhere)
