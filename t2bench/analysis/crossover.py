@@ -35,9 +35,7 @@ class Point:
 
     @property
     def sign(self) -> int:
-        """-1 lower, 1 higher, 0 not told apart; with one launch the bare sign, as nothing better is known."""
-        if self.verdict == "undecidable":
-            return int(math.copysign(1, self.log_ratio.mean)) if self.log_ratio.mean else 0
+        """-1 lower, 1 higher, 0 not told apart (with one launch, nothing is)."""
         return _SIGN[self.verdict]
 
 
@@ -53,8 +51,6 @@ def crossover(series: str, variant: str, reference: str, metric: str, points: Se
     """
     ordered = sorted(points, key=lambda point: point.length)
     length, note = _answer(ordered)
-    if any(point.log_ratio.error is None for point in ordered):
-        note += " (one launch: bare signs, no interval)"
     return Crossover(series=series, variant=variant, reference=reference, metric=metric, length=length, note=note)
 
 
@@ -64,6 +60,9 @@ def _answer(points: Sequence[Point]) -> tuple[Interval | None, str]:
     }
     told = [point for point in points if point.sign]
     open_note = f"; not distinguishable at {_listed(by_sign[0])}" if by_sign[0] else ""
+    if all(point.verdict == "undecidable" for point in points):
+        ratios = ", ".join(f"{stats.exp(point.log_ratio.mean):.3g} at {point.length}" for point in points)
+        return None, f"one launch decides nothing; the ratio is {ratios}"
     if not told:
         return None, f"not distinguishable at {_everywhere(points)}"
     if not by_sign[1] or not by_sign[-1]:
@@ -100,8 +99,6 @@ def _crossing(points: Sequence[Point], before: int, after: int) -> Interval:
     left, right = between[last], between[last + 1]
     share = left.log_ratio.mean / (left.log_ratio.mean - right.log_ratio.mean)
     value = left.length * (right.length / left.length) ** share
-    if any(point.log_ratio.error is None for point in points):
-        return Interval(value=value)
     return Interval(
         value=value,
         low=_edge(points, value, [point.length for point in reversed(points) if point.length < value]),
@@ -120,7 +117,7 @@ def _edge(points: Sequence[Point], crossing: float, milestones: Sequence[int]) -
 
 
 def _compatible(points: Sequence[Point], length: float) -> bool:
-    """Whether the interpolated ratio at `length` may be 1."""
+    """Whether the interpolated ratio at `length` may be 1: not excluded, or known from one launch only."""
     right = next(i for i, point in enumerate(points) if point.length >= length)
     if points[right].length == length:
         estimate = points[right].log_ratio
@@ -129,4 +126,4 @@ def _compatible(points: Sequence[Point], length: float) -> bool:
         share = math.log(length / near.length) / math.log(far.length / near.length)
         estimate = stats.weighted_sum([1.0 - share, share], [near.log_ratio, far.log_ratio])
     p_value = estimate.p_value()
-    return p_value is not None and p_value > 1.0 - stats.CONFIDENCE
+    return p_value is None or p_value > 1.0 - stats.CONFIDENCE

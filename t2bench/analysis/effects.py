@@ -115,7 +115,7 @@ def timed_log_ratio(variant: Sequence[LaunchSamples], reference: Sequence[Launch
     warnings: tuple[str, ...] = ()
     if logs.num_contended:
         warnings = (
-            f"{logs.num_contended} of {len(logs.launches)} launches: fewer than half of the rounds were free of "
+            f"in {logs.num_contended} of {len(logs.launches)} launches fewer than half of the rounds were free of "
             "contention on both sides, so all rounds are used",
         )
     return LogRatio(stats.mean_over_launches(logs.values), paired=True, warnings=warnings)

@@ -86,10 +86,9 @@ def sample_warnings(launches: Sequence[LaunchSamples]) -> tuple[str, ...]:
         found.append(f"{len(launches)} launches: intervals are very wide")
     clean = np.concatenate([launch.clean for launch in launches])
     if 1.0 - clean.mean() > CONTENDED_SHARE:
-        found.append(f"{(~clean).sum()} of {clean.size} samples waited for a processor")
-    overruled = sum(not launch.enough_clean for launch in launches)
-    if overruled:
-        found.append(f"{overruled} of {len(launches)} launches have too few clean samples, so all of theirs are used")
+        overruled = sum(not launch.enough_clean for launch in launches)
+        mixed = f"; in {overruled} of {len(launches)} launches too many to leave them out" if overruled else ""
+        found.append(f"{(~clean).sum()} of {clean.size} samples waited for a processor{mixed}")
     spikes = float(np.mean([stats.spike_rate(launch.used, SPIKE_FACTOR) for launch in launches]))
     if spikes > SPIKE_SHARE:
         found.append(f"{spikes:.0%} of the samples are spikes above {SPIKE_FACTOR} x the median")

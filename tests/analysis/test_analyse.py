@@ -227,7 +227,9 @@ def test_the_run_warns_about_itself(factory, edited):
         return record
 
     damaged = replace(edited(run, change), damage=((7, "checksum does not match"),))
-    text = "\n".join(analyse(damaged).warnings)
+    analysis = analyse(damaged)
+    text = "\n".join(analysis.warnings)
+    assert "12 of 32 samples waited for a processor" in analysis.estimates[0].warnings
     for words in (
         "1 line of records.jsonl could not be read (the first is line 7: checksum does not match)",
         "38% of the samples waited for a processor",

@@ -90,11 +90,20 @@ def test_of_several_unsure_crossings_the_last_one_counts():
     assert crossing.low < 256
 
 
-def test_one_launch_goes_by_bare_signs_and_says_so():
-    found = answer([0.2, 0.1, -0.1, -0.3, -0.4], launches=1)
+def test_one_launch_decides_nothing_and_gives_the_ratios():
+    found = answer([0.2, -0.1], launches=1, lengths=(128, 256))
+    assert found.length is None
+    assert found.note == "one launch decides nothing; the ratio is 1.22 at 128, 0.905 at 256"
+
+
+def test_a_length_with_one_launch_widens_the_interval():
+    """An interrupted run: 512 has one launch, so the crossing may lie anywhere between its neighbours."""
+    whole = points([0.3, 0.1, -0.1, -0.3, -0.4])
+    cut = points([0.3, 0.1, -0.1, -0.3, -0.4], launches=1)
+    found = crossover("s", "flash", "math", "step_time_s", [*whole[:2], cut[2], *whole[3:]])
     assert found.length.value == pytest.approx(math.sqrt(256 * 512))
-    assert found.length.low is None
-    assert "one launch" in found.note
+    assert (found.length.low, found.length.high) == pytest.approx((256, 1024), rel=1e-6)
+    assert found.note == "higher up to 256, lower from 1024; not distinguishable at 512"
 
 
 def test_a_single_length_is_enough_for_a_note():

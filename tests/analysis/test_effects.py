@@ -64,7 +64,7 @@ def test_contended_rounds_are_left_out_while_half_are_clean(samples):
     worse = [samples(0, [6.0, 6.0, 6.0, 6.0], clean=np.array([False, True, True, False])), variant[1]]
     effect = timed_effect(PAIR, worse, mostly)
     assert effect.ratio.value == pytest.approx(math.sqrt(math.sqrt(12.0) * 2.0))
-    assert "1 of 2 launches" in effect.warnings[0]
+    assert "in 1 of 2 launches fewer than half" in effect.warnings[0]
 
 
 def test_one_launch_is_undecidable_and_two_are_warned_about(samples):
