@@ -189,7 +189,7 @@ def _suite(tree: Node, variants: tuple[Variant, ...], device: str, source: str, 
         reference=body.get("reference", variants[0].name),
         matrix=_matrix(body["matrix"]),
         tokens_per_step=body.get("tokens_per_step", 0),
-        measure=Measure(**body.get("measure", {})),
+        measure=_measure(body.get("measure", {})),
         limits=Limits(**body.get("limits", {})),
         exclude=tuple(body.get("exclude", ())),
         include=tuple(_included(entry) for entry in body.get("include", ())),
@@ -200,6 +200,13 @@ def _suite(tree: Node, variants: tuple[Variant, ...], device: str, source: str, 
         only=only or body.get("only", ""),
     )
     return replace(suite, resolved=_resolved(suite))
+
+
+def _measure(given: Mapping[str, Any]) -> Measure:
+    """Where only `rounds` is given, `max_rounds` leaves as much room for contended rounds as the defaults do."""
+    measure = Measure(**given)
+    room = Measure().max_rounds // Measure().rounds if "max_rounds" not in given else 0
+    return replace(measure, max_rounds=max(measure.max_rounds, room * measure.rounds))
 
 
 def _matrix(axes: Mapping[str, Sequence[Any]]) -> dict[str, tuple[Any, ...]]:

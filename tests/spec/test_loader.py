@@ -156,6 +156,16 @@ def test_a_suite_may_extend_a_built_in_one(tmp_path: Path) -> None:
     assert suite.variants == load_suite("quickstart", device="cpu").variants
 
 
+@pytest.mark.parametrize(
+    ("measure", "rounds"),
+    [("{rounds: 30}", (30, 90)), ("{rounds: 5}", (5, 24)), ("{rounds: 30, max_rounds: 40}", (30, 40)), ("{}", (8, 24))],
+)
+def test_more_rounds_leave_room_for_contended_ones(tmp_path: Path, measure: str, rounds: tuple[int, int]) -> None:
+    suite = load(tmp_path, SMALL + f"measure: {measure}\n")
+    assert (suite.measure.rounds, suite.measure.max_rounds) == rounds
+    assert same(load(tmp_path, dump_suite(suite)), suite)
+
+
 def test_overrides_take_any_yaml_value() -> None:
     changes = ["matrix.length=64", "variants=[vanilla, modern]", "model.position={kind: rope}", "ghost=false", "seed=3"]
     suite = load_suite("quickstart", device="cpu", overrides=changes)
