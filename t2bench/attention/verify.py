@@ -5,7 +5,8 @@ The rule for errors, here and in `t2bench.models.truth`. With e = max|x - oracle
     float32 and wider   e <= 2e-5 (float64: 1e-10)
     bfloat16, float16   e <= 2 x the e of plain math in the same dtype, the rule of flash-attention's own tests; but
                         never more than a fixed number of units of rounding, so that two wrongs do not make a right;
-                        3 x for gradients, as there
+                        3 x for gradients, as there; four units of
+                        rounding are always allowed
 
 Shape letters: B batch, T query length, S key length, H query heads, G key/value heads, K head dim.
 """
@@ -67,7 +68,7 @@ def tolerance(
     if dtype in FIXED:
         return FIXED[dtype]
     eps = torch.finfo(dtype).eps
-    return min(max(factor * plain_error, eps), rounding_units * eps)
+    return min(max(factor * plain_error, 4.0 * eps), rounding_units * eps)
 
 
 def numeric_check(name: str, error: float, allowed: float, what: str) -> Check:
@@ -174,7 +175,7 @@ def _run(
         o_BHTK = _plain(q, k, v, mask)
     else:
         o_BHTK = attend(q, k, v, mask, backend=backend)
-    grads = torch.autograd.grad(o_BHTK, (q, k, v), cotangent_BHTK) if backward else ()
+    grads = torch.autograd.grad(o_BHTK, (q, k, v), cotangent_BHTK, materialize_grads=True) if backward else ()
     return (o_BHTK.detach(), *grads)
 
 
