@@ -51,6 +51,8 @@ MODEL_FLOAT32_CAP = 5e-4  # what sharp attention may make of float32 rounding; m
 GRADIENT_ROUNDING_UNITS = 32  # always allowed in 16 bits: a ReLU near its kink has either of two derivatives
 OPERATOR_LENGTH = 96
 
+GRADIENTS = "numerics: gradients"
+
 Batch = dict[str, Tensor]
 
 
@@ -114,6 +116,11 @@ def check(
     model = _variant(small, device, dtype, seed)
     try:
         checks = _numerics(model, batch, device, trains)
+        if [verdict.name for verdict in checks if not verdict.passed] == [GRADIENTS] and spec.activation == "relu":
+            # One activation in a thousand draws lies within rounding of the kink and has either of two derivatives.
+            # A mistake fails on other weights too.
+            model = _variant(small, device, dtype, seed + 1)
+            checks = _numerics(model, batch, device, trains)
         error = checks[0].error
         assert error is not None
         # Two runs of one model may each be off by what it is off from the oracle, and no more.
@@ -203,7 +210,7 @@ def _numerics(model: Transformer, batch: Batch, device: torch.device | str, trai
     if trains:
         allowed = _allowed_gradient(dtype, _gradient_error(naive, exact))
         error = _gradient_error(found, exact)
-        checks.append(numeric_check("numerics: gradients", error, allowed, f"gradients by {what}"))
+        checks.append(numeric_check(GRADIENTS, error, allowed, f"gradients by {what}"))
     return checks
 
 
