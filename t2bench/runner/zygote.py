@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -45,6 +46,10 @@ def main() -> None:
     for module in PRELOAD:
         importlib.import_module(module)
     import torch
+
+    # What is alive now is never garbage: workers need not search it, and do not touch (and so copy) its pages.
+    gc.collect()
+    gc.freeze()
 
     wake_read, wake_write = os.pipe()
     for fd in (wake_read, wake_write):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
 from t2bench.cli.main import COMMANDS, cli
 
 ROOT = Path(__file__).resolve().parents[2]
