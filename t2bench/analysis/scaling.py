@@ -137,18 +137,18 @@ def _fit_curve(
         for length, log in zip(lengths, logs, strict=True)
     )
     chosen = fit.most_supported(within, [log.num_launches for log in logs], scatter)
-    linear = _LinearFit.of(lengths, values, logs)
+    linear = _LinearFit.of(lengths, values, logs, (0, 1, 2))
     a, b, c = (float(value) for value in chosen.coefficients)
     return _Curve(
         residual=chosen.residual,
         coefficients=(linear.coefficient(0, a), linear.coefficient(1, b), linear.coefficient(2, c)),
-        parity_length=_parity_length(lengths, b, c, linear),
+        parity_length=_parity_length(lengths, b, c, (linear, _LinearFit.of(lengths, values, logs, chosen.terms))),
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _LinearFit:
-    """The unconstrained three-term fit, whose coefficients are sums over lengths, so that t intervals are exact.
+    """An unconstrained fit of some terms: its coefficients are sums over lengths, so that t intervals are exact.
 
     Attributes:
         rows: (3, n) coefficients per measured value.
@@ -159,7 +159,9 @@ class _LinearFit:
     values: tuple[MeanEstimate, ...]
 
     @classmethod
-    def of(cls, lengths: Sequence[int], values: Floats, logs: Sequence[MeanEstimate]) -> _LinearFit:
+    def of(
+        cls, lengths: Sequence[int], values: Floats, logs: Sequence[MeanEstimate], terms: Sequence[int]
+    ) -> _LinearFit:
         errors = [
             None if log.error is None else value * log.error for value, log in zip(values.tolist(), logs, strict=True)
         ]
@@ -167,7 +169,7 @@ class _LinearFit:
             replace(log, mean=value, error=error)
             for log, value, error in zip(logs, values.tolist(), errors, strict=True)
         )
-        return cls(fit.projections(lengths, values, (0, 1, 2)), tuple(means))
+        return cls(fit.projections(lengths, values, terms), tuple(means))
 
     def combine(self, weights: Floats) -> MeanEstimate:
         """Sum over the three coefficients of weight * coefficient."""
@@ -180,22 +182,31 @@ class _LinearFit:
             return Interval(value=value)
         return Interval(value=value, low=min(max(around.low, 0.0), value), high=max(around.high, value))
 
+    @property
+    def parity(self) -> float:
+        """b / c; infinite where c is not positive."""
+        _, b, c = self.rows @ np.array([value.mean for value in self.values])
+        return float(b / c) if c > 0.0 else np.inf
+
     def is_parity(self, length: float) -> bool:
         """Whether b = c L is compatible with the measurements (Fieller 1954)."""
         p_value = self.combine(np.array([0.0, 1.0, -length])).p_value()
         return p_value is not None and p_value > 1.0 - stats.CONFIDENCE
 
 
-def _parity_length(lengths: Sequence[int], b: float, c: float, linear: _LinearFit) -> Interval | None:
-    """Length where the quadratic term equals the linear one, if both exist and it is near the measured lengths."""
+def _parity_length(lengths: Sequence[int], b: float, c: float, fits: Sequence[_LinearFit]) -> Interval | None:
+    """Length where the quadratic term equals the linear one, if both exist and it is near the measured lengths.
+
+    The interval is the union over `fits`: the chosen terms alone, and all three, since which are there is not known.
+    """
     shortest, longest = lengths[0] / EXTRAPOLATION, lengths[-1] * EXTRAPOLATION
     if b <= 0.0 or c <= 0.0 or not shortest <= b / c <= longest:
         return None
     parity = b / c
-    if any(value.error is None for value in linear.values):
+    if any(value.error is None for one in fits for value in one.values):
         return Interval(value=parity)
-    return Interval(
-        value=parity,
-        low=stats.boundary(linear.is_parity, parity, shortest),
-        high=stats.boundary(linear.is_parity, parity, longest),
-    )
+    bounds = [parity]
+    for one in fits:
+        centre = min(max(one.parity, shortest), longest)
+        bounds += [stats.boundary(one.is_parity, centre, shortest), stats.boundary(one.is_parity, centre, longest)]
+    return Interval(value=parity, low=min(bounds), high=max(bounds))

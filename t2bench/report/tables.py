@@ -118,7 +118,7 @@ def scaling(view: View, series: str) -> Table | None:
         return None
     columns = ("variant", "saved bytes", "time exponent", "bL = cL^2 at", "faster from")
     told = (*_identities(view, series), *notes)
-    return Table(title=f"Scaling: {series}", columns=columns, rows=tuple(rows), notes=told)
+    return Table(title=f"Scaling: {series}", columns=columns, rows=tuple(rows), notes=told, spare=1)
 
 
 def _identities(view: View, series: str) -> tuple[str, ...]:

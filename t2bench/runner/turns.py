@@ -22,7 +22,7 @@ from t2bench.spec.case import Case
 from t2bench.spec.suite import Limits, Measure
 
 SETTLE_BELOW_S = 1.0  # a step shorter than this is preceded, in each turn, by one untimed step that refills the caches
-TURN_COLUMNS = ("round", "position", "start_s", "wait_s", "contended", "calls")
+TURN_COLUMNS = ("round", "position", "start_s", "wait_s", "contended", "calls", "host_bound")
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ def workers_of(process):
         return []
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(570)
 def test_twenty_kills_of_the_scheduler_and_a_resume_lose_and_double_nothing(start_t2bench, t2bench, tiny, tmp_path):
     out = tmp_path / "out"
     command = ("run", tiny, "--device", "cpu", "-q", "-o", out, "--set", "measure.launches=12")

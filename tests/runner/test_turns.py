@@ -33,6 +33,7 @@ class ScriptedWorker:
                 "steady": plan.get("steady", True),
                 "step_s": plan.get("step_s", 0.1),
                 "calls": 1,
+                "host_bound": False,
                 "build_s": 0.0,
                 "busy_s": 0.3,
                 "observed": {"checksum": 1.0},
@@ -47,6 +48,7 @@ class ScriptedWorker:
                 "wait_s": 0.0,
                 "contended": number in plan.get("contended", ()),
                 "calls": 1,
+                "host_bound": False,
                 "busy_s": 0.2,
                 "settle": message["settle"],
             }
