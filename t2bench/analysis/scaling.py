@@ -184,7 +184,7 @@ class _LinearFit:
 
     @property
     def parity(self) -> float:
-        """b / c; infinite where c is not positive."""
+        """The length b / c; infinite where c is not positive."""
         _, b, c = self.rows @ np.array([value.mean for value in self.values])
         return float(b / c) if c > 0.0 else np.inf
 

@@ -6,6 +6,7 @@ n/a) is written for what cannot be read, never 0.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 _PROC = Path("/proc")
+# glibc's malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_MMAP_MAX
+_GIVE_BACK = ((-3, 128 * 1024), (-1, 128 * 1024), (-4, 65536))
 _OOM_WORDS = re.compile(
     r"out of memory|not enough memory|can't allocate memory|cannot allocate memory|bad_alloc|DefaultCPUAllocator"
     r"|CUBLAS_STATUS_ALLOC_FAILED",
@@ -116,6 +119,17 @@ def cuda_uuid(device: torch.device) -> str:
     import torch
 
     return str(torch.cuda.get_device_properties(device).uuid)
+
+
+def give_back_freed_memory() -> bool:
+    """Let the C library return freed blocks of 128 KiB and more to the kernel at once, so that resident memory follows
+    what is alive. Timed workers do the opposite (see `t2bench.meters.environment.worker_environment`).
+
+    Returns:
+        Whether the allocator took the settings; False without glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and all(mallopt(parameter, value) for parameter, value in _GIVE_BACK)
 
 
 def limit_address_space(allowance_bytes: int) -> int | None:

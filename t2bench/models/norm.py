@@ -54,10 +54,11 @@ class CpuRmsNorm(torch.autograd.Function):
         norm_N1 = torch.linalg.vector_norm(x_ND, dim=-1, keepdim=True, dtype=wide)
         r_N1 = norm_N1.square_().div_(x_ND.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x_ND, weight_D, r_N1)
-        return (x_ND * r_N1).mul_(weight_D).to(x_ND.dtype)
+        y_ND: Tensor = (x_ND * r_N1).mul_(weight_D)
+        return y_ND.to(x_ND.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         """Gradients of the input and the weight."""
         x_ND, weight_D, r_N1 = ctx.saved_tensors
         (dy_ND,) = grads

@@ -141,16 +141,21 @@ class _Session:
 
     def on_memory(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Peak memory of this fresh process over the first steps."""
-        from t2bench.meters.memory import MemoryMeter
+        from t2bench.meters.memory import MemoryMeter, give_back_freed_memory
 
         case = Case.from_dict(message["case"])
+        gives_back = give_back_freed_memory()
         with MemoryMeter(self.device) as meter:
             workload = self._build(case, message)
             for _ in range(MEMORY_STEPS):
                 workload.step(_no_mark)
         return {
             "metrics": {name: metric.value for name, metric in meter.metrics.items()},
-            "observed": {"steps": MEMORY_STEPS, "settings": self.settings},
+            "observed": {
+                "steps": MEMORY_STEPS,
+                "settings": self.settings,
+                "allocator": "gives back freed blocks" if gives_back else "as it comes",
+            },
         }
 
     def on_open(self, message: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Memory readings, limits and the words in which allocations fail."""
 
+import os
 import re
 import subprocess
 import sys
@@ -178,3 +179,31 @@ def test_the_meter_on_a_gpu() -> None:
     assert reserved >= allocated
     process_bytes = meter.metrics["process_peak_bytes"].value
     assert process_bytes is None or process_bytes > reserved
+
+
+@linux
+def test_freed_blocks_go_back_to_the_kernel_when_asked_to() -> None:
+    code = """
+import os, re, sys, torch
+from t2bench.meters.memory import give_back_freed_memory
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read()).group(1)) * 1024
+give_back = sys.argv[1] == "yes" and give_back_freed_memory()
+blocks = [torch.ones(250_000) for _ in range(100)]  # 100 MB, kept between by a last small one
+last = torch.ones(1000)
+before = resident()
+del blocks
+print(sys.argv[1] == "no" or give_back, before - resident())
+"""
+    freed = {}
+    for answer in ("yes", "no"):
+        environment = {**os.environ, "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62)}
+        done = subprocess.run(
+            [sys.executable, "-c", code, answer], capture_output=True, text=True, check=True, env=environment
+        )
+        taken, freed[answer] = done.stdout.split()
+        if taken == "False":
+            pytest.skip("the C library has no mallopt")
+    assert int(freed["no"]) < 10 * MB
+    # what a process allocated before the change stays in its heap; what it allocates after goes back
+    assert int(freed["yes"]) > 90 * MB
