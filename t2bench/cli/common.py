@@ -77,7 +77,7 @@ def user_errors() -> Iterator[None]:
     """Turn what a user or a machine can get wrong into one line and the right exit code."""
     from t2bench.records import RecordError
     from t2bench.runner.directory import DirectoryError
-    from t2bench.runner.execute import DataError
+    from t2bench.runner.execute import OptionError
     from t2bench.runner.journal import RunLocked
     from t2bench.runner.launcher import WorkerFailed
     from t2bench.spec.errors import SuiteErrors
@@ -86,7 +86,7 @@ def user_errors() -> Iterator[None]:
         yield
     except SuiteErrors as error:
         fail(str(error))
-    except (DirectoryError, RunLocked, RecordError, DataError) as error:
+    except (DirectoryError, RunLocked, RecordError, OptionError) as error:
         fail(str(error))
     except WorkerFailed as error:
         fail(error.reason, FAILED)

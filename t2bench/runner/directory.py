@@ -21,9 +21,9 @@ class DirectoryError(Exception):
     """The run directory cannot be used; the message says why and what to do."""
 
 
-def suite_digest(suite: Suite, only: str | None) -> str:
-    """Identity of what a run measures: equal digests may be continued, others may not."""
-    text = json.dumps([suite.resolved, suite.device, only, PROTOCOL], sort_keys=True, default=str)
+def suite_digest(suite: Suite, how: Mapping[str, Any]) -> str:
+    """Identity of what a run measures and how: a run may be continued under an equal digest only."""
+    text = json.dumps([suite.resolved, suite.device, dict(how), PROTOCOL], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

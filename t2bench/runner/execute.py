@@ -34,8 +34,8 @@ ENDED = ("ok", "not_steady")  # a record of any other status ends its case: it i
 BATCHES_OF_TEXT = 8  # enough that a workload's batches do not overlap much
 
 
-class DataError(Exception):
-    """The text that the workloads need cannot be had; the message says why."""
+class OptionError(Exception):
+    """An option cannot be honoured; the message says which and why."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,12 +83,14 @@ def execute(suite: Suite, plan: Plan, options: Options, observer: Observer) -> P
     Raises:
         DirectoryError: the run directory cannot be used.
         RunLocked: another process uses it.
-        DataError: `data` holds no usable text.
+        OptionError: `data` holds no usable text, or a number is out of range.
         OSError: the disk is full or gone; what was recorded before is intact.
         WorkerFailed: no worker can be started at all.
         KeyboardInterrupt: interrupted; workers are gone, the journal is complete up to the last finished unit.
     """
-    digest = run_directory.suite_digest(suite, options.only)
+    threads = _checked_threads(options)
+    how = {"only": options.only, "threads": threads, "data": None if options.data is None else str(options.data)}
+    digest = run_directory.suite_digest(suite, how)
     path = run_directory.choose(suite, digest, options.directory, fresh=options.fresh)
     with Journal(path) as journal:
         known = run_directory.read_environment(path)
@@ -97,7 +99,6 @@ def execute(suite: Suite, plan: Plan, options: Options, observer: Observer) -> P
             return path
         if journal.records:
             observer.note(f"continuing {path}: {len(journal.records)} records are there")
-        threads = options.threads or env.default_threads()
         with tempfile.TemporaryDirectory(prefix="t2bench-") as scratch:
             start = launcher(options.isolation, env.worker_environment(threads))
             try:
@@ -143,6 +144,8 @@ class _RunState:
     ) -> None:
         """Write `suite.yaml` and `environment.json`."""
         host = env.host()
+        fingerprint = env.fingerprint(host, machine.runtime)
+        self._check_same({"fingerprint": fingerprint, "data": data}, host, machine.runtime)
         self.environment = {
             "started": _now(),
             **self.environment,
@@ -153,7 +156,7 @@ class _RunState:
             "host": host,
             "torch": machine.runtime,
             "ceilings": machine.ceilings,
-            "fingerprint": env.fingerprint(host, machine.runtime),
+            "fingerprint": fingerprint,
             "memory_limit_bytes": machine.memory_limit_bytes,
             "isolation": isolation,
             "data": data,
@@ -162,6 +165,15 @@ class _RunState:
         }
         run_directory.write_atomically(self.path / "suite.yaml", dump_suite(suite))
         self.save()
+
+    def _check_same(self, now: dict[str, Any], host: dict[str, Any], runtime: dict[str, Any]) -> None:
+        """A continued run must go on as it began: one machine, one software, one text."""
+        before = {name: self.environment.get(name) for name in now}
+        if not self.journal.records or before == now:
+            return
+        changes = env.differences(self.environment, {"host": host, "torch": runtime})
+        what = "; ".join(changes) or "the text has changed"
+        raise run_directory.DirectoryError(f"{self.path}: began under other conditions ({what}); --fresh starts anew")
 
     def append(self, unit: Sequence[Record]) -> None:
         """Put one unit on the disk."""
@@ -320,6 +332,16 @@ class _Groups:
         return replace(record, status="wrong_numerics", reason=f"timed launch: {problem}") if problem else record
 
 
+def _checked_threads(options: Options) -> int:
+    """Threads per worker; raises OptionError for numbers that make no sense."""
+    cores = len(env.allowed_cores())
+    if options.threads is not None and not 1 <= options.threads <= cores:
+        raise OptionError(f"threads: {options.threads} is not between 1 and the {cores} cores this process may use")
+    if options.max_time_s is not None and not options.max_time_s > 0.0:
+        raise OptionError(f"max time: {options.max_time_s} is not a positive number of seconds")
+    return options.threads or env.default_threads()
+
+
 def _write_tokens(plan: Plan, data: Path | None, scratch: Path) -> tuple[dict[int, Path], dict[str, Any]]:
     """One token file per vocabulary, so that no worker spends its start on text; and where the text came from."""
     paths: dict[int, Path] = {}
@@ -333,7 +355,7 @@ def _write_tokens(plan: Plan, data: Path | None, scratch: Path) -> tuple[dict[in
         try:
             source = write_tokens(paths[vocab], vocab=vocab, data=data, min_tokens=min_tokens)
         except (ValueError, FileNotFoundError) as error:
-            raise DataError(str(error)) from error
+            raise OptionError(str(error)) from error
         sources[str(vocab)] = {
             "sha256": source.sha256,
             "documents": source.documents,

@@ -199,3 +199,31 @@ def test_variants_that_should_agree_and_do_not_are_found():
     a, b = ModelSpec(), ModelSpec(attention="sdpa_flash", projections="fused_qkv")
     assert passes.same_function(a, b)
     assert not passes.same_function(a, ModelSpec(activation="gelu"))
+
+
+def test_a_run_is_not_continued_under_other_conditions(t2bench, tiny, tmp_path):
+    out = tmp_path / "out"
+    command = ("run", tiny, "--device", "cpu", "--only", "*/L16/*", "-o", out)
+    stopped = t2bench(*command, "--max-time", "0.001", check=3)  # planned, nothing timed
+    assert "time limit" in stopped.stderr
+    environment = json.loads((out / "environment.json").read_text())
+    environment["finished"] = None
+    environment["fingerprint"]["sw"] = "another"
+    environment["torch"]["torch"] = "2.0.0"
+    (out / "environment.json").write_text(json.dumps(environment))
+    refused = t2bench(*command, "--max-time", "0.001", check=2)
+    assert "torch: 2.0.0 ->" in refused.stderr
+    assert "--fresh" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--threads", "10000"), "threads: 10000"),
+        (("--max-time", "nan"), "max time"),
+        (("--max-time", "-1"), "max time"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_one_line(t2bench, tiny, option, words):
+    done = t2bench("run", tiny, "--device", "cpu", *option, check=2)
+    assert words in done.stderr
