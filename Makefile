@@ -4,7 +4,7 @@ SUITE ?= quickstart
 ARGS ?=
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
-.PHONY: run test lint clean
+.PHONY: run test bench lint clean
 .DELETE_ON_ERROR:
 
 run: .venv/.run
@@ -12,6 +12,10 @@ run: .venv/.run
 
 test: .venv/.test
 	.venv/bin/python -m pytest -n 2 $(ARGS)
+
+bench: .venv/.test
+	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4611686018427387904 .venv/bin/python -m pytest tests/benchmarks \
+	    --benchmark-columns=median,iqr,rounds --benchmark-min-rounds=20 $(ARGS)
 
 lint: .venv/.dev
 	.venv/bin/ruff check .
