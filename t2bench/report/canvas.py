@@ -130,6 +130,20 @@ def log_axis(axes: Axes, values: Sequence[float], show: Callable[[float], str]) 
     axes.yaxis.set_major_formatter(FixedFormatter([show(tick) for tick in ticks]))
 
 
+def ratio_axis(axes: Axes, values: Sequence[float]) -> None:
+    """A horizontal log axis over ratios, ticks such as `0.5x`, at most six of them."""
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+    low, high = min(values) / 1.05, max(values) * 1.05
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    axes.xaxis.set_minor_locator(NullLocator())
+    ticks = _ticks(low, high)
+    ticks = ticks[:: math.ceil(len(ticks) / 6)]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_formatter(FixedFormatter([f"{tick:g}x" for tick in ticks]))
+
+
 def _ticks(low: float, high: float) -> list[float]:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):

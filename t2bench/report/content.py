@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from t2bench.analysis.results import Analysis
 from t2bench.records import Run
 from t2bench.report import facts, tables, words
+from t2bench.report import verdict as sentences
 from t2bench.report.table import Table
 from t2bench.report.view import View
 
@@ -25,7 +26,8 @@ class Content:
         speed, memory, scaling, ladder: tables of each chapter; empty where there is nothing to show.
         failures: (case or cases, status, reason) of what was not expected.
         refusals: likewise for what was: refusals, exclusions, predicted OOM.
-        warnings: plain words.
+        warnings: plain words, what a reader must know.
+        further_warnings: those that marks and lines of the tables already say; for the report files.
         honesty: what stands behind the numbers, one line each.
     """
 
@@ -38,6 +40,7 @@ class Content:
     failures: tuple[tuple[str, str, str], ...]
     refusals: tuple[tuple[str, str, str], ...]
     warnings: tuple[str, ...]
+    further_warnings: tuple[str, ...]
     honesty: tuple[str, ...]
 
 
@@ -46,7 +49,7 @@ def build(run: Run, analysis: Analysis) -> Content:
     view = View(run=run, analysis=analysis)
     return Content(
         title=facts.title(run),
-        verdict=words.verdict(view),
+        verdict=sentences.verdict(view),
         speed=tuple(tables.speed(view, series) for series in view.series),
         memory=tuple(table for series in view.series if (table := tables.memory(view, series)) is not None),
         scaling=tuple(table for series in view.series if (table := tables.scaling(view, series)) is not None),
@@ -54,5 +57,6 @@ def build(run: Run, analysis: Analysis) -> Content:
         failures=tables.endings(view, expected=False),
         refusals=tables.endings(view, expected=True),
         warnings=words.warnings(view),
+        further_warnings=words.further_warnings(view),
         honesty=facts.honesty(run, analysis),
     )

@@ -68,6 +68,38 @@ def _ladder_axes(axes: Axes, rungs: Sequence[Rung], ends: Sequence[float]) -> No
     axes.set_xlabel(f"total speed-up over {label(rungs[0].previous)}")
 
 
+def forest(view: View, series: str, name: str) -> Plot | None:
+    """Speed-ups at the one length of a series: a row per variant, the null as a grey band over all rows."""
+    ((length, group),) = view.series[series].items()
+    rows = [(v, units.speed_up(effect)) for v in view.others if (effect := view.effect(group, v))]
+    null = [units.speed_up(effect) for v in view.ghosts if (effect := view.effect(group, v))]
+    if not rows:
+        return None
+    with canvas.settings():
+        height = 0.75 + 0.3 * len(rows)
+        drawing = canvas.figure(6.4, height)
+        axes = drawing.add_axes((0.3, 0.52 / height, 0.67, 1 - 0.62 / height))
+        axes.axvline(1.0, color=INK, linewidth=1.0)
+        for gain in null:
+            axes.axvspan(gain.low or gain.value, gain.high or gain.value, color=MUTED, alpha=0.3, linewidth=0)
+        for row, (variant, gain) in enumerate(rows):
+            colour, marker = canvas.look(view.variants.index(variant))
+            if gain.low is not None and gain.high is not None:
+                axes.plot([gain.low, gain.high], [row, row], color=colour, linewidth=1.8)
+            axes.plot([gain.value], [row], marker=marker, color=colour, linestyle="none")
+        ends = [x for gain in (*null, *(gain for _, gain in rows)) for x in (gain.low, gain.value, gain.high) if x]
+        canvas.ratio_axis(axes, [*ends, 1.0])
+        axes.set_yticks(range(len(rows)), [label(variant, limit=26) for variant, _ in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(f"speed-up over {label(view.reference, limit=26)}")
+        caption = (
+            "Right of 1 is faster than the reference in the same rounds; bars are 95 % intervals over launches. Grey: "
+            "the reference measured against itself, the null of this run; inside it nothing is shown."
+        )
+        return canvas.finish(drawing, name=name, title=f"Speed-up at L={length}: {series}", caption=caption)
+
+
 def phases(view: View, series: str, name: str) -> Plot | None:
     """Where a step's time goes at the largest length that all measured variants share."""
     group = _shared_group(view, series)

@@ -1,9 +1,10 @@
-"""The few figures that a page shows large: the fastest variant against the reference, in the first series."""
+"""The few figures that a page shows large: of the fastest variant, or of the whole ladder, in the first series."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from t2bench.analysis.results import Effect
 from t2bench.report import units, words
 from t2bench.report.view import COUNTED_PEAK, TIME, View
 
@@ -24,51 +25,58 @@ class Tile:
 
 
 def tiles(view: View) -> tuple[Tile, ...]:
-    """Speed-up, memory, growth and crossover of the variant that is fastest at the largest common length."""
-    found = _fastest(view)
+    """Speed-up, memory, growth and crossover of the variant that the run is about, and the first memory wall."""
+    walls = [
+        Tile(
+            figure=f"L={wall.length}", bounds="", meaning=f"{words.listed(wall.variants, 2)} out of memory from here on"
+        )
+        for wall in words.walls(view)[:1]
+    ]
+    found = _subject(view)
     if found is None:
-        return ()
-    series, length, variant = found
-    group = view.series[series][length]
-    effect = view.effect(group, variant)
-    made = []
-    if effect is not None:
-        word = "speed of" if effect.verdict != "not distinguishable" else "speed (not distinguishable) of"
-        made.append(_tile(units.times(units.speed_up(effect)), f"{word} {view.reference}: {variant}, L={length}"))
-    made.extend(_memory(view, group, variant))
+        return tuple(walls)
+    series, effect, length = found
+    variant, reference = effect.variant, effect.reference
+    word = "speed (not distinguishable) of" if effect.verdict == "not distinguishable" else "speed of"
+    made = [_tile(units.times(units.speed_up(effect)), f"{word} {reference}: {variant}, {view.at(series, length)[3:]}")]
+    made.extend(_memory(view, effect))
     for scaling in view.analysis.timed_scaling:
         if (scaling.series, scaling.variant, scaling.metric) == (series, variant, TIME) and scaling.exponent:
             made.append(_tile(f"L^{units.interval(scaling.exponent)}", "growth of its time per sequence"))
     crossing = words.crossover(view, series, variant)
     if crossing is not None and crossing.length is not None:
-        made.append(_tile(units.at_length(crossing.length), f"from here on faster than {view.reference}"))
-    return tuple(made)
+        made.append(_tile(units.at_length(crossing.length), f"from here on faster than {reference}"))
+    return (*made, *walls)
 
 
-def _memory(view: View, group: str, variant: str) -> list[Tile]:
-    counted = _share(view.counted(group, variant, COUNTED_PEAK), view.counted(group, view.reference, COUNTED_PEAK))
-    measured = _share(view.measured_peak(group, variant), view.measured_peak(group, view.reference))
+def _memory(view: View, effect: Effect) -> list[Tile]:
+    mine, theirs = effect.variant, effect.reference
+    counted = words.ratio(
+        view.counted(effect.group, mine, COUNTED_PEAK), view.counted(effect.group, theirs, COUNTED_PEAK)
+    )
+    measured = words.ratio(view.measured_peak(effect.group, mine), view.measured_peak(effect.group, theirs))
     if not counted and not measured:
         return []
     bounds = f"counted {counted}" if measured and counted else ""
-    meaning = f"peak memory of {view.reference}, {'measured' if measured else 'counted'}"
+    meaning = f"peak memory of {theirs}, {'measured' if measured else 'counted'}"
     return [Tile(figure=measured or counted, bounds=bounds, meaning=meaning)]
 
 
-def _share(mine: float | None, theirs: float | None) -> str:
-    return f"{units.digits(mine / theirs, 2)}x" if mine is not None and theirs else ""
-
-
-def _fastest(view: View) -> tuple[str, int, str] | None:
-    for series in view.series:
-        found = []
-        for variant in view.others:
-            length = view.largest_common(series, variant)
-            effect = view.effect(view.series[series][length], variant) if length is not None else None
-            if length is not None and effect is not None:
-                found.append((effect.ratio.value, series, length, variant))
+def _subject(view: View) -> tuple[str, Effect, int] | None:
+    """(series, effect, length): the whole ladder where the verdict tells one, else the fastest at its last length."""
+    for series, groups in view.series.items():
+        rungs = view.rungs(series) if view.broad(series) else []
+        if rungs:
+            total = rungs[-1].cumulative
+            return series, total, next(n for n, group in groups.items() if group == total.group)
+        found = [
+            (effect, length)
+            for variant in view.others
+            if (length := view.largest_common(series, variant)) is not None
+            and (effect := view.effect(groups[length], variant)) is not None
+        ]
         if found:
-            return min(found)[1:]
+            return series, *min(found, key=lambda pair: pair[0].ratio.value)
     return None
 
 

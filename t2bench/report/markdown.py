@@ -27,7 +27,8 @@ def render(run: Run, analysis: Analysis) -> str:
     for table in (*content.speed, *content.memory, *content.scaling, *content.ladder):
         chapters.append((table.title, list(_table(table))))
     chapters += [("Not measured, as expected", _endings(content.refusals))] if content.refusals else []
-    chapters += [("Warnings", _list(content.warnings))] if content.warnings else []
+    warnings = (*content.warnings, *content.further_warnings)
+    chapters += [("Warnings", _list(warnings))] if warnings else []
     chapters.append(("Behind the numbers", _list(content.honesty)))
     command = facts.command(run)
     chapters += [("Reproduce", ["```console", safe.code(safe.clean(command, limit=2000)), "```"])] if command else []

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from t2bench.analysis.results import Effect, Interval
-from t2bench.report import canvas, units
+from t2bench.report import canvas, figures, units
 from t2bench.report.canvas import INK, MUTED, Plot
 from t2bench.report.safe import label
 from t2bench.report.view import COUNTED_PEAK, TIME, View
@@ -133,6 +133,8 @@ def effects(view: View, series: str, name: str) -> Plot | None:
     shown = [x for points in lines.values() for _, gain in points for x in _bounds(gain)]
     if not shown:
         return None
+    if len(view.series[series]) < _MIN_LENGTHS:
+        return figures.forest(view, series, name)
     with canvas.settings():
         drawing = canvas.figure(*_SIZE)
         axes = drawing.add_axes((0.125, 0.125, 0.665, 0.845))

@@ -13,7 +13,7 @@ import unicodedata
 _DROPPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 # Our own intervals read better unescaped; a bracket that could open a link or a definition never qualifies.
-_INTERVAL = re.compile(r"(\[-?[\d.]+, -?[\d.]+\](?![(\[:]))")
+_INTERVAL = re.compile(r"(\[[-+]?[\d.]+, [-+]?[\d.]+\](?![(\[:]))")
 
 
 def clean(text: object, *, limit: int = 300) -> str:

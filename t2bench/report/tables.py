@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from t2bench.analysis.results import Crossover, ExactScaling, Outcome, Rung, TimedScaling
+from t2bench.analysis.results import Effect, ExactScaling, Outcome, Rung, TimedScaling
 from t2bench.report import units, words
 from t2bench.report.table import Cell, Table, Tone
 from t2bench.report.view import COUNTED_PEAK, SAVED, TIME, View
@@ -11,6 +11,7 @@ PEAK_WORDS = {
     "peak_allocated_bytes": "measured = the allocator's peak on the device",
     "process_peak_bytes": "measured = peak resident memory of the process above its level before the model",
 }
+UNPROVEN = "~ not proven to differ: the interval holds 1, or it misses 1 no more clearly than chance among so many."
 STATUS_WORDS = {
     "unsupported": "refused",
     "skipped": "left out",
@@ -19,6 +20,9 @@ STATUS_WORDS = {
     "not_steady": "not steady",
     "incomplete": "not finished",
 }
+
+Rows = tuple[tuple[Cell, ...], ...]
+Notes = dict[str, list[str]]  # what is told -> the variants that it is told of
 
 
 def status(outcome: Outcome | None) -> str:
@@ -37,25 +41,57 @@ def ended(outcome: Outcome | None) -> Cell:
 
 
 def speed(view: View, series: str) -> Table:
-    """Rows are lengths; the reference's step time, then every other variant's speed-up over it."""
-    ghosts = [g for g in view.ghosts if any(view.effect(group, g) for group in view.series[series].values())]
-    columns = ["L", f"{view.reference} (step)", *view.others, *(f"{view.reference} again" for _ in ghosts)]
-    rows, marked = [], False
-    for length, group in view.series[series].items():
-        row = [Cell(text=str(length), order=length), _time(view, group, view.reference)]
-        row += [_speed_up(view, group, variant) for variant in (*view.others, *ghosts)]
-        marked = marked or any(cell.text.endswith("*") for cell in row)
-        rows.append(tuple(row))
+    """The reference's step time and every other variant's speed-up over it: rows are lengths, or variants."""
+    groups = view.series[series].values()
+    ghosts = tuple(g for g in view.ghosts if any(view.effect(group, g) for group in groups))
+    broad = view.broad(series)
+    columns, rows = (_speed_by_variant if broad else _speed_by_length)(view, series, ghosts)
     notes = ["Speed-up over the reference at the same length, with its 95 % interval; above 1 is faster."]
-    if any("~" in cell.text for row in rows for cell in row):
-        notes.append(
-            "~ not proven to differ: the interval holds 1, or it misses 1 no more clearly than chance among so many."
-        )
-    if marked:
+    if any("~" in cell.text for row in rows for cell in row[1:]):
+        notes.append(UNPROVEN)
+    if any(cell.text.endswith("*") for row in rows for cell in row[1:]):
         notes.append("* measured, but the case did not end well: see below.")
-    return Table(
-        title=f"Speed: {series}", columns=tuple(columns), rows=tuple(rows), notes=tuple(notes), spare=len(ghosts)
-    )
+    spare = 0 if broad else len(ghosts)
+    return Table(title=f"Speed: {_where(view, series)}", columns=columns, rows=rows, notes=tuple(notes), spare=spare)
+
+
+def _where(view: View, series: str) -> str:
+    """The series; its length too, if there is only one."""
+    lengths = list(view.series[series])
+    return f"{series}, L={lengths[0]}" if len(lengths) == 1 else series
+
+
+def _speed_by_length(view: View, series: str, ghosts: tuple[str, ...]) -> tuple[tuple[str, ...], Rows]:
+    columns = ("L", f"{view.reference} (step)", *view.others, *(f"{view.reference} again" for _ in ghosts))
+    rows = []
+    for length, group in view.series[series].items():
+        gains = [_speed_up(view, group, variant) for variant in (*view.others, *ghosts)]
+        rows.append((Cell(text=str(length), order=length), _time(view, group, view.reference), *gains))
+    return columns, tuple(rows)
+
+
+def _speed_by_variant(view: View, series: str, ghosts: tuple[str, ...]) -> tuple[tuple[str, ...], Rows]:
+    rows = []
+    for length, group in view.series[series].items():
+        for variant in (*view.variants, *ghosts):
+            name = f"{view.reference} again" if variant in ghosts else variant
+            gain = Cell(text=units.NA, tone="muted")
+            if variant == view.reference:
+                gain = Cell(text="reference", tone="muted")
+            elif view.effect(group, variant) is not None:
+                gain = _speed_up(view, group, variant)
+            rows.append((*_name(view, series, name, length), _time(view, group, variant), gain))
+    return (*_names(view, series), "step time", "speed-up"), tuple(rows)
+
+
+def _names(view: View, series: str) -> tuple[str, ...]:
+    return ("variant", "L") if len(view.series[series]) > 1 else ("variant",)
+
+
+def _name(view: View, series: str, name: str, length: int) -> tuple[Cell, ...]:
+    """The cells that name a row of one variant at one length; a single length is in the title instead."""
+    cells = (Cell(text=name), Cell(text=str(length), order=length))
+    return cells[: len(_names(view, series))]
 
 
 def _time(view: View, group: str, variant: str) -> Cell:
@@ -70,55 +106,76 @@ def _speed_up(view: View, group: str, variant: str) -> Cell:
     effect, outcome = view.effect(group, variant), view.outcome(group, variant)
     if effect is None:
         return _time(view, group, variant)
+    return _gain(effect, " *" if outcome is not None and outcome.status != "ok" else "")
+
+
+def _gain(effect: Effect, mark: str = "") -> Cell:
+    """A speed-up with the mark of what is not proven."""
     tone: Tone = {"lower": "better", "higher": "worse"}.get(effect.verdict, "even")  # type: ignore[assignment]
-    mark = " *" if outcome is not None and outcome.status != "ok" else ""
     unsure = "" if effect.verdict in ("lower", "higher") or effect.ghost else " ~"
     gain = units.speed_up(effect)
     return Cell(text=units.times(gain) + unsure + mark, order=gain.value, tone="muted" if effect.ghost else tone)
 
 
 def memory(view: View, series: str) -> Table | None:
-    """Rows are lengths; per variant the counted peak, the measured peak and the bytes saved for backward."""
+    """Per variant and length the counted peak, the measured peak and the bytes saved for backward."""
     rows = []
     for length, group in view.series[series].items():
-        cells = [Cell(text=str(length), order=length)]
-        for variant in view.variants:
-            peak = view.counted(group, variant, COUNTED_PEAK)
-            values = [peak, view.measured_peak(group, variant), view.counted(group, variant, SAVED)]
-            cells.append(Cell(text=units.together(values, "bytes"), order=peak))
-        rows.append(tuple(cells))
-    if all(cell.text == units.NA for row in rows for cell in row[1:]):
+        values = [_bytes(view, group, variant) for variant in view.variants]
+        if view.broad(series):
+            for variant, of_variant in zip(view.variants, values, strict=True):
+                cells = (Cell(text=units.quantity(value, "bytes"), order=value) for value in of_variant)
+                rows.append((*_name(view, series, variant, length), *cells))
+        else:
+            cells = (Cell(text=units.together(three, "bytes"), order=three[0]) for three in values)
+            rows.append((Cell(text=str(length), order=length), *cells))
+    named = len(_names(view, series)) if view.broad(series) else 1
+    if all(cell.text == units.NA for row in rows for cell in row[named:]):
         return None
     meaning = PEAK_WORDS.get(view.measured_peak_name, "measured: n/a")
-    notes = (f"peak counted / measured / saved for backward; counted is exact or predicted; {meaning}.",)
-    return Table(title=f"Memory: {series}", columns=("L", *view.variants), rows=tuple(rows), notes=notes)
+    note = f"counted is exact or predicted; {meaning}."
+    columns: tuple[str, ...] = (*_names(view, series), "peak counted", "peak measured", "saved for backward")
+    if not view.broad(series):
+        note, columns = f"peak counted / measured / saved for backward; {note}", ("L", *view.variants)
+    title = f"Memory: {_where(view, series)}"
+    return Table(title=title, columns=columns, rows=tuple(rows), notes=(note[0].upper() + note[1:],))
+
+
+def _bytes(view: View, group: str, variant: str) -> tuple[float | None, float | None, float | None]:
+    """(peak counted, peak measured, saved for backward) in bytes."""
+    counted, saved = view.counted(group, variant, COUNTED_PEAK), view.counted(group, variant, SAVED)
+    return counted, view.measured_peak(group, variant), saved
 
 
 def scaling(view: View, series: str) -> Table | None:
-    """Rows are variants: the exact L^2 term, the timed exponent, where it turns quadratic, where it overtakes."""
+    """Rows are variants: the exact L^2 term, the timed exponent, where it turns quadratic, where it overtakes.
+
+    One length tells nothing about growth, so such a series has no table.
+    """
+    if len(view.series[series]) < 2:
+        return None
     rows: list[tuple[Cell, ...]] = []
-    notes: list[str] = []
+    notes: Notes = {}
     for variant in view.variants:
         exact, timed = _exact(view, series, variant), _timed(view, series, variant)
         if exact is None and timed is None:
             continue
-        crossing = words.crossover(view, series, variant)
-        crossed = units.at_length(crossing.length) if crossing and crossing.length else _mark(crossing, notes)
         cells = (
             Cell(text=variant),
             _square_term(exact, notes),
             Cell(text=units.interval(timed.exponent) if timed else units.NA),
             Cell(text=units.at_length(timed.parity_length) if timed else units.NA),
-            Cell(text="reference" if variant == view.reference else crossed),
+            Cell(text="reference" if variant == view.reference else _overtakes(view, series, variant, notes)),
         )
         if timed and timed.refused:
-            _note(notes, f"{variant}: no time coefficients: {timed.refused}")
+            notes.setdefault(f"no time coefficients: {timed.refused}", []).append(variant)
         rows.append(cells)
     if not rows:
         return None
     columns = ("variant", "saved bytes", "time exponent", "bL = cL^2 at", "faster from")
-    told = (*_identities(view, series), *notes)
-    return Table(title=f"Scaling: {series}", columns=columns, rows=tuple(rows), notes=told, spare=1)
+    told = [f"{words.listed(names)}: {text.rstrip('.')}." for text, names in notes.items()]
+    notes_shown = (*_identities(view, series), *told)
+    return Table(title=f"Scaling: {series}", columns=columns, rows=tuple(rows), notes=notes_shown, spare=1)
 
 
 def _identities(view: View, series: str) -> tuple[str, ...]:
@@ -141,26 +198,22 @@ def _timed(view: View, series: str, variant: str) -> TimedScaling | None:
     return next((s for s in found if s.metric == TIME), None)
 
 
-def _square_term(exact: ExactScaling | None, notes: list[str]) -> Cell:
+def _square_term(exact: ExactScaling | None, notes: Notes) -> Cell:
     if exact is None:
         return Cell(text=units.NA)
     if exact.coefficients is None:
-        _note(notes, f"{exact.variant}: no exact polynomial: {exact.refused}")
+        notes.setdefault(f"no exact polynomial: {exact.refused}", []).append(exact.variant)
         return Cell(text="refused", tone="muted")
     return Cell(text=units.term(exact.coefficients[2]), order=float(exact.coefficients[2]))
 
 
-def _mark(crossing: Crossover | None, notes: list[str]) -> str:
-    if crossing is None:
-        return units.NA
-    _note(notes, f"{crossing.variant}: {crossing.note}")
+def _overtakes(view: View, series: str, variant: str, notes: Notes) -> str:
+    short = words.faster_from(view, series, variant)
+    crossing = words.crossover(view, series, variant)
+    if short or crossing is None:
+        return short or units.NA
+    notes.setdefault(crossing.note, []).append(variant)
     return "see below"
-
-
-def _note(notes: list[str], text: str) -> None:
-    line = text.rstrip(".") + "."
-    if line not in notes:
-        notes.append(line)
 
 
 def ladder(view: View) -> tuple[Table, ...]:
@@ -173,9 +226,10 @@ def ladder(view: View) -> tuple[Table, ...]:
     found = []
     for group in sorted(groups, key=lambda g: (-len(groups[g]), -order.get(g, 0))):
         rows = tuple(_rung(rung) for rung in groups[group])
-        notes = ("Each step against the one before it; in total against the first. Effects interact: order matters.",)
+        notes = ["Each step against the one before it; in total against the first. Effects interact: order matters."]
+        notes += [UNPROVEN] if any("~" in cell.text for row in rows for cell in row[2:]) else []
         columns = ("step", "changes", "buys", "in total")
-        found.append(Table(title=f"Ladder: {group}", columns=columns, rows=rows, notes=notes, key=2))
+        found.append(Table(title=f"Ladder: {group}", columns=columns, rows=rows, notes=tuple(notes), key=2))
     return tuple(found)
 
 
@@ -184,8 +238,8 @@ def _rung(rung: Rung) -> tuple[Cell, ...]:
     return (
         Cell(text=rung.variant),
         Cell(text=changes or "nothing"),
-        Cell(text=units.times(units.speed_up(rung.effect)), order=1 / rung.effect.ratio.value),
-        Cell(text=units.times(units.speed_up(rung.cumulative)), order=1 / rung.cumulative.ratio.value),
+        _gain(rung.effect),
+        _gain(rung.cumulative),
     )
 
 

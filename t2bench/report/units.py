@@ -124,6 +124,20 @@ def percent(value: float | None) -> str:
     return NA if value is None or not math.isfinite(value) else f"{digits(100 * value, 2)} %"
 
 
+def change(value: Interval | None) -> str:
+    """A ratio as a relative difference: `-2.2 % [-4.6, +0.4]`; bounds stay on their side of 0."""
+    if value is None or not math.isfinite(value.value):
+        return NA
+    if value.low is None or value.high is None:
+        return f"{100 * (value.value - 1):+.1f} %"
+    wide = max(abs(value.value - 1), value.high - value.low) >= 0.2
+    places = max(_places(value.low, value.value, value.high) - 2, 0 if wide else 1)
+    low, middle, high = (
+        f"{round(100 * (x - 1), places) + 0.0:+.{places}f}" for x in (value.low, value.value, value.high)
+    )
+    return f"{middle} % [{low}, {high}]"
+
+
 def speed_up(effect: Effect) -> Interval:
     """Reference / variant of a time effect: above 1 is faster."""
     return inverse(effect.ratio)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from t2bench.analysis.results import Analysis, Effect, Estimate, Interval, Outcome
+from t2bench.analysis.results import Analysis, Effect, Estimate, Interval, Outcome, Rung
 from t2bench.records import Record, Run
 
 TIME = "step_time_s"
@@ -143,6 +143,27 @@ class View:
     @cached_property
     def _batches(self) -> dict[str, int]:
         return {r.case: r.axes["batch"] for r in self.run.records if isinstance(r.axes.get("batch"), int)}
+
+    def broad(self, series: str) -> bool:
+        """Whether variants, not lengths, are what the series has many of: its tables then have variants as rows."""
+        lengths = len(self.series[series])
+        return lengths == 1 or len(self.variants) > lengths
+
+    def of(self, series: str) -> str:
+        """` (train_step/fp32)` where the run has several series, else nothing: there is no other to mean."""
+        return f" ({series})" if len(self.series) > 1 else ""
+
+    def at(self, series: str, length: int) -> str:
+        """`at L=1024`, with the series where there are several."""
+        return f"at L={length}{self.of(series)}"
+
+    def rungs(self, series: str) -> list[Rung]:
+        """The steps of the ladder in the series' group with the most of them, the largest length of these."""
+        found: dict[str, list[Rung]] = {group: [] for group in self.series[series].values()}
+        for rung in self.analysis.ladder:
+            if rung.effect.metric == TIME and rung.group in found:
+                found[rung.group].append(rung)
+        return max(reversed(found.values()), key=len, default=[])
 
     def largest_common(self, series: str, variant: str) -> int | None:
         """The largest length at which variant and reference were compared."""

@@ -1,83 +1,51 @@
-"""The verdict in sentences: who is faster, by how much, how sure, at what memory, from which length on."""
+"""Phrases that verdict, tables and headline share: from which length on, at what memory, against which wall."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from t2bench.analysis.results import Crossover, Effect, Interval, TimedScaling
+from t2bench.analysis.results import Crossover
 from t2bench.report import units
+from t2bench.report.safe import clean
 from t2bench.report.view import COUNTED_PEAK, SAVED, TIME, View
 
-
-def verdict(view: View) -> tuple[str, ...]:
-    """Sentences, most important first: one paragraph per series and variant, then the run's own null."""
-    if not any(estimate.metric == TIME for estimate in view.analysis.estimates):
-        return (_nothing(view),)
-    sentences: list[str] = []
-    for series in view.series:
-        for variant in sorted(view.others, key=lambda v: _order(view, series, v)):
-            sentence = _variant(view, series, variant)
-            if sentence:
-                sentences.append(sentence)
-    sentences.extend(_exponent_of_reference(view))
-    sentences.extend(_null(view))
-    return tuple(sentences) or (_alone(view),)
+# A mark or a line elsewhere on the same page says as much, so a screen leaves these warnings to the report file.
+_TOLD_ELSEWHERE = ("the interval excludes 1, but among", "no effects in ")
 
 
-def _order(view: View, series: str, variant: str) -> float:
-    """The fastest first; what could not be compared last."""
-    length = view.largest_common(series, variant)
-    effect = view.effect(view.series[series][length], variant) if length is not None else None
-    return effect.ratio.value if effect is not None else float("inf")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wall:
+    """Variants that run out of memory where others still run.
+
+    Attributes:
+        series: group id without the length.
+        length: the first length at which they do.
+        variants: who, the reference first.
+        running: who was measured there all the same.
+        reason: why the first of them ended.
+    """
+
+    series: str
+    length: int
+    variants: tuple[str, ...]
+    running: tuple[str, ...]
+    reason: str
 
 
-def _nothing(view: View) -> str:
-    count = len(view.analysis.outcomes)
-    return (
-        f"Nothing was measured: none of the {count} cases has a time." if count else "Nothing was measured: no cases."
-    )
+def listed(names: Sequence[str], most: int = 9) -> str:
+    """`a, b and c`; beyond `most` names, how many more there are."""
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-def _alone(view: View) -> str:
-    return f"{view.reference or 'The reference'} could not be compared with any other variant in this run."
-
-
-def _variant(view: View, series: str, variant: str) -> str:
-    """What one variant is against the reference, at the largest length both have; empty if they share none."""
-    length = view.largest_common(series, variant)
-    if length is None:
-        return _without_comparison(view, series, variant)
-    group = view.series[series][length]
-    effect = view.effect(group, variant)
-    assert effect is not None
-    parts = [f"{variant} {_is(effect, view.reference)} at L={length} ({series})"]
-    parts.extend(_memory(view, group, variant))
-    first = "; ".join(parts) + "."
-    return " ".join(filter(None, [first, _growth(view, series, variant), _from_length(view, series, variant)]))
-
-
-def _is(effect: Effect, reference: str) -> str:
-    if effect.verdict == "not distinguishable":
-        seen = f"; a difference of {units.percent(effect.mde)} would have been seen" if units.known(effect.mde) else ""
-        return f"cannot be told from {reference} in speed ({units.times(units.speed_up(effect))}{seen})"
-    sentence = units.in_words(effect).replace(" in a single launch", "", 1)
-    sure = " (one launch: no interval)" if effect.verdict == "undecidable" else ""
-    return f"is {sentence.split(', which')[0]} than {reference}{sure}"
-
-
-def _without_comparison(view: View, series: str, variant: str) -> str:
-    measured = [length for length, group in view.series[series].items() if view.estimate(group, variant)]
-    if not measured:
-        return ""
-    return f"{variant} was measured up to L={max(measured)} ({series}), but never beside {view.reference}."
-
-
-def _memory(view: View, group: str, variant: str) -> list[str]:
-    """Peak memory against the reference, counted and measured, and what is kept for the backward pass."""
-    counted = _ratio(view.counted(group, variant, COUNTED_PEAK), view.counted(group, view.reference, COUNTED_PEAK))
-    measured = _ratio(view.measured_peak(group, variant), view.measured_peak(group, view.reference))
-    saved = _ratio(view.counted(group, variant, SAVED), view.counted(group, view.reference, SAVED))
+def memory(view: View, group: str, variant: str, reference: str) -> list[str]:
+    """Peak memory against the reference, measured and counted, and what is kept for the backward pass."""
+    counted = ratio(view.counted(group, variant, COUNTED_PEAK), view.counted(group, reference, COUNTED_PEAK))
+    measured = ratio(view.measured_peak(group, variant), view.measured_peak(group, reference))
+    saved = ratio(view.counted(group, variant, SAVED), view.counted(group, reference, SAVED))
     found = [f"{value} {word}" for value, word in ((measured, "measured"), (counted, "counted")) if value]
     parts = [f"peak memory {', '.join(found)}"] if found else []
     if saved:
@@ -85,28 +53,9 @@ def _memory(view: View, group: str, variant: str) -> list[str]:
     return parts
 
 
-def _ratio(mine: float | None, theirs: float | None) -> str:
-    if mine is None or not theirs:
-        return ""
-    return f"{units.digits(mine / theirs, 2)}x"
-
-
-def _scaling(view: View, series: str, variant: str) -> TimedScaling | None:
-    found = (s for s in view.analysis.timed_scaling if (s.series, s.variant, s.metric) == (series, variant, TIME))
-    return next(found, None)
-
-
-def _growth(view: View, series: str, variant: str) -> str:
-    mine, theirs = _scaling(view, series, variant), _scaling(view, series, view.reference)
-    if mine is None or mine.exponent is None:
-        return ""
-    against = f" ({view.reference}: {_exponent(theirs.exponent)})" if theirs and theirs.exponent else ""
-    return f"Its time per sequence grows as {_exponent(mine.exponent)}{against}."
-
-
-def _exponent(value: Interval) -> str:
-    """`L^1.71 [1.66, 1.76]`."""
-    return f"L^{units.interval(value)}"
+def ratio(mine: float | None, theirs: float | None) -> str:
+    """`0.51x`, or nothing where one of the two is unknown or zero."""
+    return f"{units.digits(mine / theirs, 2)}x" if mine is not None and theirs else ""
 
 
 def crossover(view: View, series: str, variant: str) -> Crossover | None:
@@ -115,66 +64,108 @@ def crossover(view: View, series: str, variant: str) -> Crossover | None:
     return next(found, None)
 
 
-def _from_length(view: View, series: str, variant: str) -> str:
+def _told(view: View, series: str, variant: str) -> tuple[str, list[int], list[int]]:
+    """(`faster`, `slower` or nothing, lengths where that is proven, lengths where nothing is); nothing if mixed."""
+    at: dict[str, list[int]] = {}
+    for length, group in view.series[series].items():
+        effect = view.effect(group, variant)
+        if effect is not None:
+            at.setdefault(effect.verdict, []).append(length)
+    unsure = at.pop("not distinguishable", [])
+    if len(at) > 1 or "undecidable" in at:
+        return "mixed", [], unsure
+    word = "faster" if "lower" in at else "slower" if "higher" in at else ""
+    return word, next(iter(at.values()), []), unsure
+
+
+def from_length(view: View, series: str, variant: str) -> str:
+    """At which lengths the variant is the faster or the slower one, as a sentence; empty with one length."""
+    if len(view.series[series]) < 2:
+        return ""
+    crossing = crossover(view, series, variant)
+    word, proven, unsure = _told(view, series, variant)
+    doubt = f"; not distinguishable at {', '.join(map(str, unsure))}" if unsure else ""
+    if crossing is not None and crossing.length is not None:
+        signs = "" if crossing.length.low is not None else ", by bare signs"
+        return f"Faster from {units.at_length(crossing.length)} on{signs}{doubt}."
+    if word == "mixed":
+        return f"In time, {crossing.note.rstrip('.')}." if crossing is not None and crossing.note else ""
+    if not proven:
+        return f"Not distinguishable at any length from {unsure[0]} to {unsure[-1]}." if len(unsure) > 1 else ""
+    if not unsure:
+        return f"{word.title()} at every length from {proven[0]} to {proven[-1]}." if len(proven) > 1 else ""
+    where = f"from L={proven[0]} on" if unsure[-1] < proven[0] else f"at {', '.join(map(str, proven))}"
+    return f"{word.title()} {where}{doubt}."
+
+
+def faster_from(view: View, series: str, variant: str) -> str:
+    """The same in the few letters of a table cell; empty where only the crossover's own note can tell it."""
     crossing = crossover(view, series, variant)
     if crossing is None:
+        return units.NA
+    if crossing.length is not None:
+        return units.at_length(crossing.length)
+    word, proven, unsure = _told(view, series, variant)
+    if word == "mixed" or (proven and unsure and unsure[-1] > proven[0]):
         return ""
-    if crossing.length is None:
-        return f"{_upper(crossing.note)}." if crossing.note else ""
-    sure = "It is" if crossing.length.low is not None else "By bare signs, without an interval, it is"
-    _, _, doubt = crossing.note.partition("; ")
-    return f"{sure} the faster one from {units.at_length(crossing.length)} on{f' ({doubt})' if doubt else ''}."
+    if word != "faster":
+        return "nowhere" if word else "not proven"
+    return f"L={proven[0]}" if unsure else "every L"
 
 
-def _upper(text: str) -> str:
-    return f"In time, {text.rstrip('.')}"
-
-
-def _exponent_of_reference(view: View) -> list[str]:
-    """The reference's growth, where no other variant's sentence already told it."""
-    if view.others:
-        return []
+def walls(view: View) -> list[Wall]:
+    """Who runs out of memory where others run; what the reference cannot do comes first."""
     found = []
-    for series in view.series:
-        own = _scaling(view, series, view.reference)
-        if own is not None and own.exponent is not None:
-            found.append(f"Time per sequence of {view.reference} grows as {_exponent(own.exponent)} ({series}).")
-    return found
-
-
-def _null(view: View) -> list[str]:
-    """The reference against itself: how far two equal things seem apart in this very run."""
-    ghosts = [e for e in view.analysis.effects if e.ghost and e.metric == TIME]
-    if not ghosts:
-        return []
-    widest = max(ghosts, key=lambda effect: abs(effect.ratio.value - 1))
-    text = f"The null: {view.reference} against itself differs by at most {units.times(widest.ratio)}"
-    bounded = [e for e in ghosts if e.ratio.low is not None and e.ratio.high is not None]
-    holding = [e for e in bounded if e.ratio.low <= 1 <= e.ratio.high]  # type: ignore[operator]
-    if not bounded:
-        return [f"{text}; one launch allows no interval, so nothing here is proven."]
-    told = f"{text}; {len(holding)} of its {len(bounded)} intervals hold 1"
-    # One in twenty 95 % intervals misses 1 by chance; more than that is a finding about the machine.
-    excess = len(bounded) - len(holding) > max(1, len(bounded) // 10)
-    return [f"{told}: far too few, so take effects of that size as noise." if excess else f"{told} (95 % should)."]
+    for series, groups in view.series.items():
+        first: dict[int, list[str]] = {}
+        for variant in view.variants:
+            ended = (n for n, group in groups.items() if (o := view.outcome(group, variant)) and o.status == "oom")
+            length = next(ended, None)
+            if length is not None:
+                first.setdefault(length, []).append(variant)
+        for length, names in first.items():
+            group = groups[length]
+            running = [v for v in view.variants if (o := view.outcome(group, v)) and o.status == "ok"]
+            outcome = view.outcome(group, names[0])
+            if running and outcome is not None:
+                reason = clean(outcome.reason, limit=90)
+                wall = Wall(series=series, length=length, variants=tuple(names), running=tuple(running), reason=reason)
+                found.append(wall)
+    return sorted(found, key=lambda wall: view.reference not in wall.variants)
 
 
 def warnings(view: View) -> tuple[str, ...]:
-    """The run's warnings, then those of its cases: those that differ only in numbers are told once."""
-    reasons = {outcome.reason for outcome in view.analysis.outcomes}
-    told: dict[str, list[str]] = {}
-    for where, text in _case_warnings(view):
-        if text not in reasons:
-            told.setdefault(re.sub(r"[\d.]+", "#", text), []).append(f"{where}: {text}")
+    """What a reader must know: the run's warnings, then those of its cases, those that differ in numbers told once."""
     damage = [f"records.jsonl line {line}: {reason}" for line, reason in view.run.damage]
-    cases = [lines[0] + (f" ({len(lines) - 1} more like this)" if len(lines) > 1 else "") for lines in told.values()]
-    return (*view.analysis.warnings, *damage, *cases)
+    of_run = [text for text in view.analysis.warnings if not text.startswith(_TOLD_ELSEWHERE)]
+    return (
+        *of_run,
+        *damage,
+        *_once((at, text) for at, text in _of_cases(view) if not text.startswith(_TOLD_ELSEWHERE)),
+    )
 
 
-def _case_warnings(view: View) -> Iterator[tuple[str, str]]:
+def further_warnings(view: View) -> tuple[str, ...]:
+    """Warnings that say in words what a mark in the tables or a line about a case already says."""
+    of_run = [text for text in view.analysis.warnings if text.startswith(_TOLD_ELSEWHERE)]
+    return (*of_run, *_once((at, text) for at, text in _of_cases(view) if text.startswith(_TOLD_ELSEWHERE)))
+
+
+def _once(found: Iterator[tuple[str, str]]) -> list[str]:
+    told: dict[str, list[str]] = {}
+    for where, text in found:
+        told.setdefault(re.sub(r"[\d.]+", "#", text), []).append(f"{where}: {text}")
+    return [lines[0] + (f" ({len(lines) - 1} more like this)" if len(lines) > 1 else "") for lines in told.values()]
+
+
+def _of_cases(view: View) -> Iterator[tuple[str, str]]:
+    """(where, text) of warnings about step times; what an effect says of few launches, its values need not repeat."""
+    reasons = {outcome.reason for outcome in view.analysis.outcomes}
+    of_effects = [(e.group, e.variant, text) for e in view.analysis.effects if e.metric == TIME for text in e.warnings]
+    few = re.compile(r"\d+ launch(es)?: ")
+    repeated = any(few.match(text) for _, _, text in of_effects)
     for estimate in view.analysis.estimates:
-        if estimate.metric == TIME:
-            yield from ((estimate.case, text) for text in estimate.warnings)
-    for effect in view.analysis.effects:
-        if effect.metric == TIME:
-            yield from ((f"{effect.group}/{effect.variant}", text) for text in effect.warnings)
+        for text in estimate.warnings if estimate.metric == TIME else ():
+            if text not in reasons and not (repeated and few.match(text)):
+                yield estimate.case, text
+    yield from ((f"{group}/{variant}", text) for group, variant, text in of_effects if text not in reasons)
