@@ -86,11 +86,7 @@ class TruthKeeper:
     def _run(self, case: Case) -> tuple[str, str, dict[str, Any]]:
         short = replace(case, length=min(case.length, TRUTH_LENGTH), batch=2)
         try:
-            worker = self._bench.open()
-            try:
-                checks = worker.ask(self._bench.job("truth", short), self._bench.limits.case_timeout_s)["checks"]
-            finally:
-                worker.close()
+            checks = self._bench.ask_fresh("truth", short)["checks"]
         except WorkerFailed as error:
             return error.status, f"truth check: {error.reason}", {}
         observed = {"checks": checks, "length": short.length}
@@ -104,11 +100,7 @@ class TruthKeeper:
 def count(bench: Bench, case: Case) -> Record:
     """The counters record of a case; `observed.checksum` is the loss of its first step."""
     try:
-        worker = bench.open()
-        try:
-            answer = worker.ask(bench.job("counters", case), bench.limits.case_timeout_s)
-        finally:
-            worker.close()
+        answer = bench.ask_fresh("counters", case)
     except WorkerFailed as error:
         return bench.recorder.record(case, "counters", status=error.status, reason=error.reason)
     requested, seen = case.model.attention, answer["observed"]["backends"]
@@ -125,11 +117,7 @@ def count(bench: Bench, case: Case) -> Record:
 def weigh(bench: Bench, case: Case) -> Record:
     """The memory record of a case: what two steps in a fresh process needed."""
     try:
-        worker = bench.open()
-        try:
-            answer = worker.ask(bench.job("memory", case), bench.limits.case_timeout_s)
-        finally:
-            worker.close()
+        answer = bench.ask_fresh("memory", case)
     except WorkerFailed as error:
         return bench.recorder.record(case, "memory", status=error.status, reason=error.reason)
     return bench.recorder.record(case, "memory", values=answer["metrics"], observed=answer["observed"])

@@ -66,6 +66,18 @@ class Bench:
         tokens = self.tokens.get(case.model.vocab)
         return {"op": op, "case": case.to_dict(), "tokens": None if tokens is None else str(tokens), **more}
 
+    def ask_fresh(self, op: str, case: Case) -> dict[str, Any]:
+        """Do `op` with `case` in a process of its own.
+
+        Raises:
+            WorkerFailed: it did not come up, or did not answer.
+        """
+        worker = self.open()
+        try:
+            return worker.ask(self.job(op, case), self.limits.case_timeout_s)
+        finally:
+            worker.close()
+
 
 @dataclass(slots=True)
 class _Player:
