@@ -23,6 +23,8 @@ INK, PAPER, MUTED, RULE = "#000000", "#ffffff", "#767676", "#d9d9d9"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8f7a00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 
+_NAME = 24  # characters of a name beside its line
+
 _SETTINGS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "t2bench",
@@ -175,6 +177,14 @@ def _round_bytes(tick: float) -> str:
     return f"{tick / step:g} {name}"
 
 
+def beside(drawing: Figure, names: Sequence[str]) -> Axes:
+    """The axes of a plot over length, leaving room at the right for the longest of these names."""
+    longest = max((len(label(name, limit=_NAME)) for name in names), default=0)
+    inches: float = drawing.get_figwidth()
+    right = max(1.3, 0.42 + 0.073 * longest) / inches
+    return drawing.add_axes((0.125, 0.125, 0.875 - right, 0.845))
+
+
 def name_lines(axes: Axes, ends: Sequence[tuple[str, int, float]]) -> None:
     """Name each line at the right edge with its marker, pushed apart where ends meet: nothing covers the data.
 
@@ -192,7 +202,7 @@ def name_lines(axes: Axes, ends: Sequence[tuple[str, int, float]]) -> None:
         colour, marker = look(index)
         at: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
         axes.plot([1.025], [height], marker=marker, color=colour, markersize=6, linestyle="none", **at)
-        axes.text(1.05, height, label(name, limit=20), va="center", ha="left", color=INK, **at)
+        axes.text(1.05, height, label(name, limit=_NAME), va="center", ha="left", color=INK, **at)
 
 
 def _spread(heights: list[float], gap: float) -> list[float]:

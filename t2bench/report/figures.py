@@ -27,43 +27,44 @@ def ladder(view: View, rungs: Sequence[Rung], name: str) -> Plot | None:
     if not rungs:
         return None
     with canvas.settings():
-        height = 0.62 + 0.42 * (len(rungs) + 1)
+        height = 0.72 + 0.42 * (len(rungs) + 1)
         drawing = canvas.figure(8.2, height)
-        axes = drawing.add_axes((0.3, 0.5 / height, 0.66, 1 - 0.62 / height))
-        total, ends = 1.0, [1.0]
-        for place, rung in enumerate(rungs, start=1):
-            after = 1 / rung.cumulative.ratio.value
-            colour = "#009e73" if rung.effect.ratio.value < 1 else "#d55e00"
-            axes.barh(place, after - total, left=total, height=0.6, color=colour, alpha=0.85)
+        axes = drawing.add_axes((0.33, 0.5 / height, 0.43, 1 - 0.78 / height))
+        totals = [1.0, *(1 / rung.cumulative.ratio.value for rung in rungs)]
+        # Wide intervals are cut at the frame: they must not squeeze the bars until none can be seen.
+        low, high = min(totals), max(totals)
+        canvas.ratio_axis(axes, (low / max(1.08, high / low), high * max(1.08, high / low)))
+        for place, (rung, before, after) in enumerate(zip(rungs, totals, totals[1:], strict=False), start=1):
+            colour = "#009e73" if after >= before else "#d55e00"
+            axes.barh(place, after - before, left=before, height=0.6, color=colour, alpha=0.85)
             gain = units.speed_up(rung.cumulative)
             if gain.low is not None and gain.high is not None:
-                axes.plot([gain.low, gain.high], [place, place], color=INK, linewidth=1.6)
-                ends += [gain.low, gain.high]
+                axes.plot([gain.low, gain.high], [place, place], color=INK, linewidth=1.4)
             step = units.times(units.speed_up(rung.effect))
-            ends.append(after)
-            edge = max(x for x in (total, after, gain.high) if x is not None)
-            axes.annotate(f"step {step}", (edge, place), (6, 0), textcoords="offset points", va="center", fontsize=8.5)
-            total = after
-        _ladder_axes(axes, rungs, ends)
+            _beside(axes, place, step + (" ~" if rung.effect.verdict == "not distinguishable" else ""))
+        _beside(axes, 0, "this step alone", color=MUTED)
+        _ladder_axes(axes, rungs)
         caption = (
             "Each bar is what one step changes, from the total before it to the total after it; the line is the 95 % "
-            "interval of the total. Steps interact: another order may share the gains differently."
+            "interval of the total, cut at the frame. ~ marks steps that are not proven. Steps interact: another order "
+            "may share the gains differently."
         )
         return canvas.finish(drawing, name=name, title=f"Ladder: {rungs[0].group}", caption=caption)
 
 
-def _ladder_axes(axes: Axes, rungs: Sequence[Rung], ends: Sequence[float]) -> None:
-    names = [label(rungs[0].previous)]
+def _beside(axes: Axes, row: float, text: str, color: str = INK) -> None:
+    axes.text(1.03, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=color)
+
+
+def _ladder_axes(axes: Axes, rungs: Sequence[Rung]) -> None:
+    names = [label(rungs[0].previous, limit=24)]
     for rung in rungs:
-        changed = label(", ".join(rung.axes), limit=24) if rung.axes else ""
-        names.append(f"{label(rung.variant)}" + (f"  ({changed})" if changed else ""))
+        changed = label(", ".join(rung.axes), limit=18) if rung.axes else ""
+        names.append(label(rung.variant, limit=24) + (f"  ({changed})" if changed else ""))
     axes.plot([1.0], [0], marker="o", color=INK)
     axes.axvline(1.0, color=INK, linewidth=1.0)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names, fontsize=9)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    low, high = min(ends), max(ends)
-    room = max(high - low, 0.05)
-    axes.set_xlim(low - 0.08 * room, high + 0.5 * room)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(f"total speed-up over {label(rungs[0].previous)}")
 

@@ -29,7 +29,7 @@ def time(view: View, series: str, name: str) -> Plot | None:
         return None
     with canvas.settings():
         drawing = canvas.figure(*_SIZE)
-        axes = drawing.add_axes((0.125, 0.125, 0.665, 0.845))
+        axes = canvas.beside(drawing, view.variants)
         canvas.length_axis(axes, list(view.series[series]))
         canvas.log_axis(axes, values, lambda value: units.quantity(value, "s", 1))
         axes.set_ylabel("time for one sequence")
@@ -91,7 +91,7 @@ def memory(view: View, series: str, name: str) -> Plot | None:
         return None
     with canvas.settings():
         drawing = canvas.figure(*_SIZE)
-        axes = drawing.add_axes((0.125, 0.125, 0.665, 0.845))
+        axes = canvas.beside(drawing, view.variants)
         canvas.length_axis(axes, list(view.series[series]))
         canvas.binary_axis(axes, values)
         axes.set_ylabel("peak memory of a step")
@@ -137,7 +137,7 @@ def effects(view: View, series: str, name: str) -> Plot | None:
         return figures.forest(view, series, name)
     with canvas.settings():
         drawing = canvas.figure(*_SIZE)
-        axes = drawing.add_axes((0.125, 0.125, 0.665, 0.845))
+        axes = canvas.beside(drawing, view.variants)
         canvas.length_axis(axes, list(view.series[series]))
         canvas.log_axis(axes, [*shown, 1.0, *(x for _, gain in null for x in _bounds(gain))], lambda v: f"{v:g}x")
         axes.set_ylabel(f"speed-up over {label(view.reference, limit=20)}")

@@ -26,7 +26,7 @@ def verdict(view: View) -> tuple[str, ...]:
     for series in view.series:
         told.extend(_series(view, series))
     if len(told) > max(_MAX_SERIES, len(view.others) + 1) and len(view.series) > _MAX_SERIES:
-        told = [*told[:_MAX_SERIES], f"{len(told) - _MAX_SERIES} more sentences like these are in the tables below."]
+        told = [*told[:_MAX_SERIES], "The tables below tell the other series."]
     walls = [_wall(view, wall) for wall in words.walls(view)[:_MAX_WALLS]]
     found = (*walls, *told, *_null(view))
     return found or (_alone(view),)
@@ -46,8 +46,9 @@ def _alone(view: View) -> str:
 def _wall(view: View, wall: words.Wall) -> str:
     who, others = words.listed(wall.variants, 4), words.listed(wall.running, 4)
     ends, run = ("runs" if len(wall.variants) == 1 else "run"), ("runs" if len(wall.running) == 1 else "run")
-    why = f" ({wall.reason})" if wall.reason else ""
-    return f"{who} {ends} out of memory {view.at(wall.series, wall.length)}{why}; {others} {run} there."
+    told = "; ".join(filter(None, [view.of(wall.series).strip(" ()"), wall.reason]))
+    why = f" ({told})" if told else ""
+    return f"{who} {ends} out of memory at L={wall.length}{why}; {others} {run} there."
 
 
 def _series(view: View, series: str) -> list[str]:

@@ -6,6 +6,7 @@ intervals come from simple formulas, so that tests can compute what must be show
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,37 @@ def make(
     return Run(
         path=path, suite=_suite(names, suite), environment=_environment(names, suite, words), records=tuple(records)
     ), analysis
+
+
+def only(run: Run, analysis: Analysis, length: int) -> tuple[Run, Analysis]:
+    """The same with one length: no growth and no crossovers, as the analysis would have it."""
+    kept = {
+        field: tuple(item for item in getattr(analysis, field) if item.group == group(length))
+        for field in ("outcomes", "estimates", "effects", "ladder")
+    }
+    records = tuple(record for record in run.records if record.group == group(length))
+    scaled = tuple(replace(s, lengths=(length,), coefficients=None, refused="one") for s in analysis.exact_scaling)
+    small = replace(analysis, **kept, exact_scaling=scaled, timed_scaling=(), crossovers=())
+    return replace(run, records=records), small
+
+
+def repeated(run: Run, analysis: Analysis, times: int) -> tuple[Run, Analysis]:
+    """The same with its series that many times, under other names."""
+
+    def renamed(item: Any, copy: int) -> Any:
+        names = ("case", "group", "series")
+        return replace(item, **{n: getattr(item, n).replace("fp32", f"fp32.{copy}") for n in names if hasattr(item, n)})
+
+    fields = ("outcomes", "estimates", "effects", "exact_scaling", "timed_scaling", "crossovers", "ladder")
+    many = {f: tuple(renamed(item, copy) for copy in range(times) for item in getattr(analysis, f)) for f in fields}
+    numbers = {
+        f: {
+            case.replace("fp32", f"fp32.{copy}"): v for copy in range(times) for case, v in getattr(analysis, f).items()
+        }
+        for f in ("counted", "predicted", "measured_memory")
+    }
+    records = tuple(renamed(record, copy) for copy in range(times) for record in run.records)
+    return replace(run, records=records), replace(analysis, **many, **numbers)
 
 
 def effect(name: str, reference: str, length: int, launches: int, *, ghost: bool = False) -> Effect:

@@ -45,6 +45,21 @@ def test_the_page_is_small_and_complete(page, synthetic):
             assert f"{synthetic.group(length)}/{name}</th>" in page
 
 
+def test_a_run_of_two_hundred_cases_stays_small(synthetic, tmp_path):
+    run, analysis = synthetic.repeated(*synthetic.make(tmp_path), 9)
+    assert len(analysis.outcomes) > 200
+    page = html.render(run, analysis)
+    assert len(page.encode()) < 500_000
+    assert f"{analysis.outcomes[-1].case}</th>" in page
+
+
+def test_one_length_is_drawn_as_rows_of_variants(synthetic, tmp_path):
+    page = html.render(*synthetic.only(*synthetic.make(tmp_path), 4096))
+    drawn = re.search(r"Speed-up at L=4096.*?</svg>", page, flags=re.DOTALL).group()
+    assert {"flash", "chunked"} <= set(re.findall(r"<text[^>]*>\s*([^<]*?)\s*</text>", drawn))
+    assert 'id="scaling"' not in page
+
+
 def test_plots_are_described_and_themed(page):
     plots = re.findall(r"<svg xmlns.*?</svg>", page, flags=re.DOTALL)
     assert len(plots) == 6
@@ -70,7 +85,9 @@ def test_every_class_in_the_page_has_a_rule(page):
 
 
 def test_colours_of_plots_are_defined_for_both_themes(page):
-    light, _, dark = re.search(r"<style>(.*?)</style>", page, flags=re.DOTALL).group(1).partition("@media (prefers")
+    light, _, dark = (
+        re.search(r"<style>(.*?)</style>", page, flags=re.DOTALL).group(1).partition("@media screen and (prefers")
+    )
     for colour in set(re.findall(r"var\((--\w+)\)", page)):
         assert f"{colour}: #" in light
         assert f"{colour}: #" in dark
