@@ -28,7 +28,9 @@ def tiles(view: View) -> tuple[Tile, ...]:
     """Speed-up, memory, growth and crossover of the variant that the run is about, and the first memory wall."""
     walls = [
         Tile(
-            figure=f"L={wall.length}", bounds="", meaning=f"{words.listed(wall.variants, 2)} out of memory from here on"
+            figure=f"L={wall.length}",
+            bounds="predicted" if wall.reason.startswith("predicted") else "",
+            meaning=f"{words.listed(wall.variants, 2)} out of memory from here on",
         )
         for wall in words.walls(view)[:1]
     ]

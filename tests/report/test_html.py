@@ -53,6 +53,10 @@ def test_a_run_of_two_hundred_cases_stays_small(synthetic, tmp_path):
     assert f"{analysis.outcomes[-1].case}</th>" in page
 
 
+def test_a_memory_wall_has_a_tile(page):
+    assert "<b>L=8192</b><i>predicted</i><span>vanilla out of memory from here on</span>" in page
+
+
 def test_one_length_is_drawn_as_rows_of_variants(synthetic, tmp_path):
     page = html.render(*synthetic.only(*synthetic.make(tmp_path), 4096))
     drawn = re.search(r"Speed-up at L=4096.*?</svg>", page, flags=re.DOTALL).group()
