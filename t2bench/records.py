@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -279,6 +280,26 @@ class Run:
                     flags = {key: column[index] for key, column in record.turns.items() if index < len(column)}
                     rows.append({**base, "metric": name, "sample": index, "value": value, "unit": metric.unit, **flags})
         return pandas.DataFrame(rows)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a whole text file in one step: a reader sees the old file or the new one, never half of it.
+
+    Raises:
+        OSError: it cannot be written (disk full, read-only); the old file is untouched.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.encode("utf-8", "replace"))
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files for their owner only; these are as readable as the journal beside them.
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 def _columns(record: Record) -> dict[str, Any]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from t2bench.analysis.results import Analysis
-from t2bench.records import Run
+from t2bench.records import Run, write_atomically
 from t2bench.report import html, markdown
 
 
@@ -29,21 +27,5 @@ def write_reports(run: Run, analysis: Analysis, *, kinds: tuple[str, ...] = ("md
     path = run.path
     for kind in kinds:
         path = run.path / f"report.{kind}"
-        _replace(path, renderers[kind](run, analysis))
+        write_atomically(path, renderers[kind](run, analysis))
     return path
-
-
-def _replace(path: Path, text: str) -> None:
-    """Put the text at the path in one step; a reader sees the old file or the new one."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text.encode("utf-8", "replace"))
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files for their owner only; a report is as readable as the run directory's other files.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

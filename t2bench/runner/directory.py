@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from t2bench.records import PROTOCOL
+from t2bench.records import PROTOCOL, write_atomically
 from t2bench.spec.suite import Suite
 
 RESULTS = Path("results")
@@ -85,25 +84,6 @@ def read_environment(directory: Path) -> dict[str, Any]:
 def write_environment(directory: Path, environment: Mapping[str, Any]) -> None:
     """Replace `environment.json` at once: readers see the old or the new one, never half of it."""
     write_atomically(directory / "environment.json", json.dumps(environment, indent=1, default=str) + "\n")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a whole text file, or leave the old one.
-
-    Raises:
-        OSError: it cannot be written (disk full, read-only).
-    """
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def point_latest(path: Path) -> None:

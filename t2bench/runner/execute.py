@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from t2bench.meters import environment as env
-from t2bench.records import PROTOCOL, Record
+from t2bench.records import PROTOCOL, Record, write_atomically
 from t2bench.runner import directory as run_directory
 from t2bench.runner import passes
 from t2bench.runner.estimate import Estimator
@@ -163,7 +163,7 @@ class _RunState:
             "argv": list(options.argv),
             "plan": {"groups": _case_ids_by_group(plan)},
         }
-        run_directory.write_atomically(self.path / "suite.yaml", dump_suite(suite))
+        write_atomically(self.path / "suite.yaml", dump_suite(suite))
         self.save()
 
     def _check_same(self, now: dict[str, Any], host: dict[str, Any], runtime: dict[str, Any]) -> None:
