@@ -14,6 +14,10 @@ from t2bench.records import PROTOCOL, write_atomically
 from t2bench.spec.suite import Suite
 
 RESULTS = Path("results")
+OURS = frozenset(
+    {"suite.yaml", "environment.json", "records.jsonl", "damaged.jsonl", "report.md", "report.html", "latest", ".lock"}
+)
+TEMPORARY = (".suite.yaml.", ".environment.json.", ".records.jsonl.", ".report.")
 
 
 class DirectoryError(Exception):
@@ -59,17 +63,18 @@ def _check_chosen(directory: Path, digest: str, *, fresh: bool) -> None:
         return
     if not directory.is_dir():
         raise DirectoryError(f"{directory}: not a directory")
-    if not any(directory.iterdir()):
-        return
-    known = read_environment(directory)
-    if not known and any(p.name != ".lock" for p in directory.iterdir()):
-        raise DirectoryError(f"{directory}: holds other files; choose an empty or new directory")
-    if known and fresh:
+    foreign = [p.name for p in directory.iterdir() if p.name not in OURS and not p.name.startswith(TEMPORARY)]
+    if foreign:
+        raise DirectoryError(f"{directory}: holds other files ({foreign[0]}, ...); choose an empty or new directory")
+    journal = directory / "records.jsonl"
+    if not journal.exists() or not journal.stat().st_size:
+        return  # empty, or a run that was ended before it measured anything
+    if fresh:
         raise DirectoryError(
             f"{directory}: holds a run already; --fresh needs a new directory (nothing is overwritten)"
         )
-    if known and known.get("digest") != digest:
-        raise DirectoryError(f"{directory}: holds a run of another suite, selection or device; choose a new directory")
+    if read_environment(directory).get("digest") != digest:
+        raise DirectoryError(f"{directory}: holds a run of another suite, selection or setting; choose a new directory")
 
 
 def read_environment(directory: Path) -> dict[str, Any]:

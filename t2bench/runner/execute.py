@@ -97,8 +97,12 @@ def execute(suite: Suite, plan: Plan, options: Options, observer: Observer) -> P
         if known.get("finished"):
             observer.note(f"{path} is complete already; nothing to measure (--fresh measures again)")
             return path
+        if journal.set_aside:
+            observer.note(f"{path}: {journal.set_aside} damaged lines moved to damaged.jsonl; they are measured again")
         if journal.records:
-            observer.note(f"continuing {path}: {len(journal.records)} records are there")
+            launches = len({(r.group, r.launch) for r in journal.records if r.pass_ == "time"})
+            total = suite.measure.launches * len(plan.groups)
+            observer.note(f"continuing {path}: {launches} of {total} launches are done")
         with tempfile.TemporaryDirectory(prefix="t2bench-") as scratch:
             start = launcher(options.isolation, env.worker_environment(threads))
             try:
@@ -109,6 +113,8 @@ def execute(suite: Suite, plan: Plan, options: Options, observer: Observer) -> P
                 _measure_all(suite, plan, options, start, machine, tokens, state)
             finally:
                 start.close()
+    if options.directory is None:
+        run_directory.point_latest(path)
     return path
 
 
@@ -194,13 +200,14 @@ class _RunState:
         """Seconds since this execution began."""
         return time.monotonic() - self.began
 
-    def save(self, *, finished: bool = False) -> None:
+    def save(self, *, finished: bool = False, stopped: str | None = None) -> None:
         """Replace `environment.json`."""
         self.environment |= {
             "wall_s": self.wall_before_s + self.wall_s,
             "inside_s": self.inside_s,
             "scheduler_cpu_share": (time.process_time() - self.cpu_began) / max(self.wall_s, 1e-9),
             "finished": _now() if finished else None,
+            "stopped": stopped,
         }
         run_directory.write_environment(self.path, self.environment)
 
@@ -240,11 +247,11 @@ def _measure_all(
     for done, (launch, cases) in enumerate(todo):
         if limit_s is not None and state.wall_s > limit_s:
             state.observer.note(f"time limit of {limit_s:g} s reached; {len(todo) - done} launches not measured")
-            break
+            state.save(stopped="time limit")
+            return
         left_s = sum(estimator.launch_s(later) for _, later in todo[done:])
         groups.measure(launch, cases, (done, len(todo), left_s))
     state.save(finished=True)
-    run_directory.point_latest(state.path)
 
 
 def _predict(plan: Plan, bench: Bench, machine: Machine, state: _RunState) -> None:
@@ -276,7 +283,7 @@ class _Groups:
             state.observer.working(what, *done_total_left)
 
         original = {case.id: self._doubled(case, cases) for case in cases}
-        for case in cases:
+        for case in sorted(cases, key=lambda one: one.variant != self._reference):  # the others are compared with it
             if not case.ghost and case.id not in state.ended:
                 watch(f"checking {case.id}")
                 self._check(case, cases)

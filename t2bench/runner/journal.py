@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from t2bench.records import Record, RecordError, decode, encode, unit_of
+from t2bench.records import Record, RecordError, decode, encode, unit_of, write_atomically
 
 
 class RunLocked(Exception):
@@ -53,6 +53,10 @@ class _DiskFile:
 class Journal:
     """Append-only store of one run's records, locked against a second writer.
 
+    Attributes:
+        records: what is there, in order.
+        set_aside: lines that were found damaged and moved to `damaged.jsonl`.
+
     Args:
         directory: the run directory; created if missing.
         file: where to write; the default is `records.jsonl` in it.
@@ -66,7 +70,7 @@ class Journal:
         self.path = directory / "records.jsonl"
         self._lock = _lock(directory / ".lock")
         try:
-            self.records: list[Record] = _recover(self.path)
+            self.records, self.set_aside = _recover(self.path)
             self._keys = {record.key for record in self.records}
             self._file: File = file or _DiskFile(self.path)
             _sync_directory(directory)
@@ -103,32 +107,48 @@ class Journal:
         self._keys.update(record.key for record in unit)
 
 
-def _recover(path: Path) -> list[Record]:
-    """Intact records up to the end of the last complete unit; cuts the file there.
+def _recover(path: Path) -> tuple[list[Record], int]:
+    """Records of the complete units, and how many lines of others were set aside.
 
-    A damaged line before that end stays in the file, for a person to look at, and is skipped.
+    What an interrupted write left at the end is cut off: it was never reported as finished. A unit that was damaged
+    later is moved to `damaged.jsonl`, for a person to look at: with half of a unit nothing can be done.
     """
     if not path.exists():
-        return []
-    intact: list[tuple[int, Record]] = []
-    parts_seen = offset = kept_bytes = 0
-    for line in path.read_bytes().splitlines(keepends=True):
-        offset += len(line)
+        return [], 0
+    lines = path.read_bytes().splitlines(keepends=True)
+    records, whole = _complete_units(lines)
+    torn_from = max(whole, default=-1) + 1
+    damaged = [line for number, line in enumerate(lines[:torn_from]) if number not in whole]
+    if damaged:
+        with path.with_name("damaged.jsonl").open("ab") as file:
+            file.writelines(damaged)
+            file.flush()
+            os.fsync(file.fileno())
+        write_atomically(path, b"".join(lines[number] for number in sorted(whole)).decode("ascii"))
+    elif torn_from < len(lines):
+        os.truncate(path, sum(map(len, lines[:torn_from])))
+    return records, len(damaged)
+
+
+def _complete_units(lines: Sequence[bytes]) -> tuple[list[Record], set[int]]:
+    """Records of all complete units, and the numbers of their lines."""
+    records: list[Record] = []
+    whole: set[int] = set()
+    pending: list[Record] = []
+    for number, line in enumerate(lines):
         try:
-            record = decode(line)
+            record = decode(line) if line.endswith(b"\n") else None
         except RecordError:
-            parts_seen = 0
-            continue
-        if not line.endswith(b"\n"):
-            continue
-        index, count = unit_of(line)
-        intact.append((offset, record))
-        parts_seen = index + 1 if index in (0, parts_seen) else 0
-        if parts_seen == count:
-            parts_seen, kept_bytes = 0, offset
-    if kept_bytes < offset:
-        os.truncate(path, kept_bytes)
-    return [record for end, record in intact if end <= kept_bytes]
+            record = None
+        index, count = (0, 0) if record is None else unit_of(line)
+        pending = [*pending, record] if record is not None and index == len(pending) else []
+        if record is not None and not pending and index == 0:
+            pending = [record]
+        if pending and len(pending) == count:
+            records += pending
+            whole |= set(range(number - count + 1, number + 1))
+            pending = []
+    return records, whole
 
 
 def _lock(path: Path) -> int:

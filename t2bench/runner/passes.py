@@ -16,7 +16,7 @@ from t2bench.spec.model import AXIS_KINDS, ModelSpec
 
 # How far two runs of the same mathematics may differ in the loss of the first step, relative.
 LOSS_TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2, "fp16": 1e-2}
-TRUTH_LENGTH = 64  # numerics and causality do not depend on the length; a short input keeps the float64 reference cheap
+TRUTH_LENGTH = 64  # a short input keeps the float64 reference cheap; attention is also checked at its own length
 
 
 def refused(bench: Bench, refusal: Refusal) -> Record:
@@ -68,33 +68,42 @@ class Predictor:
 
 
 class TruthKeeper:
-    """Checks every variant once per workload and dtype, and lends the verdict to its cases at other lengths."""
+    """Checks every variant once per workload and dtype, and its attention at every length that will be timed."""
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
-        self._known: dict[tuple[Any, ...], tuple[str, str, dict[str, Any]]] = {}
+        self._known: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
 
     def check(self, case: Case) -> Record:
         """The truth record of a case: numerics, causality, padding, and the back end that really ran."""
+        recorder, model = self._bench.recorder, case.model
         extras = tuple((key, str(value)) for key, value in case.extras)
-        key = (case.model.digest, case.workload, case.dtype, extras)
-        if key not in self._known:
-            self._known[key] = self._run(case)
-        status, reason, observed = self._known[key]
-        return self._bench.recorder.record(case, "truth", status=status, reason=reason, observed=observed)
-
-    def _run(self, case: Case) -> tuple[str, str, dict[str, Any]]:
-        short = replace(case, length=min(case.length, TRUTH_LENGTH), batch=2)
+        short = replace(case, length=_truth_length(case), batch=2)
+        kernel = (model.arch, model.attention, model.heads, model.num_kv_heads, model.dim_per_head, case.length)
         try:
-            checks = self._bench.ask_fresh("truth", short)["checks"]
+            checks = self._ask("truth", short, (model.digest, case.workload, case.dtype, extras))
+            if all(check["passed"] for check in checks):
+                checks = checks + self._ask("rows", case, (*kernel, case.workload, case.dtype))
         except WorkerFailed as error:
-            return error.status, f"truth check: {error.reason}", {}
-        observed = {"checks": checks, "length": short.length}
-        for check in checks:
-            if not check["passed"]:
-                status = "wrong_backend" if check["name"].startswith("backend") else "wrong_numerics"
-                return status, f"{check['name']}: {check['detail']}", observed
-        return "ok", "", observed
+            return recorder.record(case, "truth", status=error.status, reason=f"truth check: {error.reason}")
+        failed = next((check for check in checks if not check["passed"]), None)
+        status, reason = "ok", ""
+        if failed is not None:
+            status = "wrong_backend" if failed["name"].startswith("backend") else "wrong_numerics"
+            reason = f"{failed['name']}: {failed['detail']}"
+        return recorder.record(case, "truth", status=status, reason=reason, observed={"checks": checks})
+
+    def _ask(self, op: str, case: Case, key: tuple[Any, ...]) -> list[dict[str, Any]]:
+        """The checks of one operation, made once per key."""
+        if (op, *key) not in self._known:
+            self._known[op, *key] = self._bench.ask_fresh(op, case)["checks"]
+        return self._known[op, *key]
+
+
+def _truth_length(case: Case) -> int:
+    """Tokens of the model's check, whatever the case's own length: it must be long enough to show mistakes."""
+    position = case.model.position
+    return min(TRUTH_LENGTH, position.max_len) if position.kind == "learned" else TRUTH_LENGTH
 
 
 def count(bench: Bench, case: Case) -> Record:
@@ -106,6 +115,8 @@ def count(bench: Bench, case: Case) -> Record:
     requested, seen = case.model.attention, answer["observed"]["backends"]
     observed = {**answer["observed"], "backend_requested": requested}
     status, reason = "ok", ""
+    if answer["observed"]["checksum"] is None:
+        status, reason = "wrong_numerics", "the first loss is not a finite number"
     if seen != [requested]:
         status = "wrong_backend"
         reason = f"{requested} was requested, {' and '.join(seen) or 'nothing recognisable'} ran"

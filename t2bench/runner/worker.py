@@ -7,6 +7,7 @@ its channel closes it leaves. After an out-of-memory error it leaves too: leftov
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import socket
 import sys
@@ -112,6 +113,34 @@ class _Session:
         case = Case.from_dict(message["case"])
         return {"checks": [dataclasses.asdict(check) for check in truth.check_case(case, device=self.device)]}
 
+    def on_rows(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Attention at the case's own length: some rows against the float64 definition."""
+        from t2bench.attention.rows import check_rows
+        from t2bench.models.truth import DTYPES
+
+        case = Case.from_dict(message["case"])
+        model = case.model
+        causal = {"decoder": [True], "encoder": [False], "encdec": [True, False]}[model.arch]
+        if case.workload.kind == "attention":
+            causal = [case.workload.causal]
+        checks = [
+            check
+            for masked in causal
+            for check in check_rows(
+                model.attention,
+                heads=model.heads,
+                kv_heads=model.num_kv_heads,
+                head_dim=model.dim_per_head,
+                length=case.length,
+                causal=masked,
+                backward=case.workload.trains,
+                dtype=DTYPES[case.dtype],
+                device=self.device,
+                seed=case.seed,
+            )
+        ]
+        return {"checks": [dataclasses.asdict(check) for check in checks]}
+
     def on_counters(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Exact counters of one real step, the kernels it ran, and its loss."""
         from t2bench.attention.witness import observe
@@ -134,7 +163,7 @@ class _Session:
             "kernels": list(seen.kernels),
             "uncounted": list(counts.uncounted),
             "ops": counts.ops,
-            "checksum": float(losses[0]),
+            "checksum": _finite(float(losses[0])),
             "settings": self.settings,
         }
         return {"metrics": metrics, "observed": observed}
@@ -202,7 +231,7 @@ class _Session:
             "build_s": self.build_s,
             "busy_s": time.perf_counter() - began,
             "observed": {
-                "checksum": float(checksum),
+                "checksum": _finite(float(checksum)),
                 "settings": self.settings,
                 "cache_policy": self.cache_policy,
                 "threads": self.threads,
@@ -226,7 +255,7 @@ class _Session:
             "metrics": metrics,
             "start_s": timing.start_s,
             "wait_s": delta.wait_s,
-            "contended": bool(contended(delta, timing.wall_s, self.threads)),
+            "contended": contended(delta, timing.wall_s, self.threads),
             "calls": timing.calls,
             "host_bound": timing.host_bound,
             "busy_s": time.perf_counter() - began,
@@ -239,6 +268,11 @@ class _Session:
 
         tokens = None if message["tokens"] is None else Path(message["tokens"])
         return build(case, device=torch.device(self.device), tokens=tokens)
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN: None says that the value is not a number."""
+    return value if math.isfinite(value) else None
 
 
 def _no_mark(phase: str) -> None:

@@ -151,18 +151,25 @@ def test_every_single_byte_corruption_is_noticed(tmp_path):
         assert all(entry in [record(f"case{n}") for n in range(3)] for entry in intact), position
 
 
-def test_a_damaged_line_in_the_middle_is_skipped_and_named(tmp_path):
+@pytest.mark.parametrize("victim", range(3))
+def test_a_damaged_unit_in_the_middle_is_named_moved_aside_whole_and_can_be_written_again(tmp_path, victim):
     with Journal(tmp_path) as journal:
         for unit in UNITS:
             journal.append(unit)
     path = tmp_path / "records.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
-    lines[2] = lines[2].replace(b'"ok"', b'"OK"')
+    lines[victim] = lines[victim].replace(b'"ok"', b'"OK"')
     path.write_bytes(b"".join(lines))
-    run = Run.load(tmp_path)
-    assert [number for number, _ in run.damage] == [3]
-    assert [r.key for r in run.records] == [key for i, key in enumerate(KEYS) if i != 2]
-    assert keys_at(tmp_path) == [key for i, key in enumerate(KEYS) if i != 2]
+    assert [number for number, _ in Run.load(tmp_path).damage] == [victim + 1]
+    hit = UNITS[0] if victim < 2 else UNITS[1]
+    rest = [r.key for unit in UNITS if unit is not hit for r in unit]
+    with Journal(tmp_path) as journal:
+        assert [r.key for r in journal.records] == rest
+        assert journal.set_aside == len(hit)
+        journal.append(hit)
+    assert keys_at(tmp_path) == rest + [r.key for r in hit]
+    assert Run.load(tmp_path).damage == ()
+    assert len((tmp_path / "damaged.jsonl").read_bytes().splitlines()) == len(hit)
 
 
 def test_a_newer_schema_is_refused_by_name(tmp_path):

@@ -54,6 +54,7 @@ def bench(launcher):
     )
 
 
+PASSED = {"name": "padding", "passed": True, "detail": ""}
 COUNTED = {
     "metrics": {"executed_flops": 10, "saved_for_backward_bytes": 5, "tracked_peak_bytes": 7},
     "observed": {"backends": ["math"], "kernels": ["_softmax"], "checksum": 2.5},
@@ -86,15 +87,31 @@ def test_a_failed_check_ends_the_case_in_its_own_words(name, status):
 
 
 def test_truth_is_checked_once_per_variant_and_dtype_and_lent_to_other_lengths():
-    launcher = Answering(truth={"checks": [{"name": "padding", "passed": True, "detail": ""}]})
+    launcher = Answering(truth={"checks": [PASSED]}, rows={"checks": [PASSED]})
     keeper = passes.TruthKeeper(bench(launcher))
     records = [keeper.check(case(length=length)) for length in (64, 256, 4096)]
     keeper.check(replace(case(), dtype="bf16"))
     keeper.check(case(activation="gelu"))
     asked = [message for message in launcher.asked if message["op"] == "truth"]
     assert len(asked) == 3
-    assert all(message["case"]["length"] <= passes.TRUTH_LENGTH for message in asked)
+    assert {message["case"]["length"] for message in asked} == {passes.TRUTH_LENGTH}, "not the first case's own length"
     assert [record.case for record in records] == [f"train_step/fp32/L{n}/vanilla" for n in (64, 256, 4096)]
+
+
+def test_attention_is_checked_at_every_length_and_a_mistake_there_ends_that_case():
+    wrong = {"name": "attention rows: output", "passed": False, "detail": "math at L=4096 is off"}
+    launcher = Answering(truth={"checks": [PASSED]}, rows={"checks": [PASSED]})
+    keeper = passes.TruthKeeper(bench(launcher))
+    assert keeper.check(case(length=256)).status == "ok"
+    launcher.answers["rows"] = {"checks": [wrong]}
+    record = keeper.check(case(length=4096))
+    assert (record.status, record.reason) == ("wrong_numerics", "attention rows: output: math at L=4096 is off")
+    assert [m["case"]["length"] for m in launcher.asked if m["op"] == "rows"] == [256, 4096]
+
+
+def test_a_first_loss_that_is_no_number_is_wrong():
+    nothing = {**COUNTED, "observed": {**COUNTED["observed"], "checksum": None}}
+    assert passes.count(bench(Answering(counters=nothing)), case()).status == "wrong_numerics"
 
 
 def test_a_case_predicted_not_to_fit_is_an_oom_row_with_both_figures():
