@@ -190,6 +190,8 @@ def _effect(pair: Pair, estimate: MeanEstimate, *, paired: bool, warnings: tuple
         ghost=pair.ghost,
         implementation_only=pair.implementation_only,
         p_value=p_value,
+        error=estimate.error,
+        df=estimate.df,
         warnings=warnings,
     )
 
@@ -203,7 +205,7 @@ def _verdict(log_ratio: float, proven: bool | None) -> Verdict:
 
 
 def with_family_verdicts(effects: Iterable[Effect]) -> tuple[Effect, ...]:
-    """The same effects, verdicts by Holm's rule within each metric; ghosts keep their own."""
+    """The same effects, verdicts and detectable sizes by Holm's rule within each metric; ghosts keep their own."""
     found = list(effects)
     families: dict[str, list[int]] = {}
     for index, effect in enumerate(found):
@@ -218,6 +220,8 @@ def with_family_verdicts(effects: Iterable[Effect]) -> tuple[Effect, ...]:
 
 def _judged(effect: Effect, proven: bool, family: int) -> Effect:
     verdict = _verdict(effect.ratio.value - 1.0, proven)
+    estimate = MeanEstimate(mean=0.0, error=effect.error, df=effect.df, num_launches=effect.num_launches)
+    effect = replace(effect, mde=estimate.detectable(family))
     if verdict == "not distinguishable" and effect.verdict in ("lower", "higher"):
         doubt = f"the interval excludes 1, but among {family} effects of {effect.metric} that proves no difference"
         return replace(effect, verdict=verdict, warnings=(*effect.warnings, doubt))

@@ -51,16 +51,21 @@ class Effect:
 
     Attributes:
         ratio: exp(mean over launches of the median over rounds of the paired log ratio).
-        mde: the smallest ratio - 1 that would have been found with 90 % power; None with one launch, 0 if `exact`.
+        mde: the smallest ratio - 1 that would have been found with 90 % power by the first, strictest step of Holm's
+            rule over the effects judged together; None with one launch, 0 if `exact`.
         verdict: `lower` / `higher` if the ratio is proven to differ from 1 by Holm's rule, which keeps the chance of
             any false one among all effects of that metric in the run at 5 %; so an interval (which is about this
             effect alone) may exclude 1 without a verdict, and a warning says so. `not distinguishable` otherwise;
-            `undecidable` when one launch allows no interval. A ghost's verdict is that of its own interval.
+            `undecidable` when one launch allows no interval, or where `doubt` says why there is no verdict at all. A
+            ghost's verdict is that of its own interval.
         paired: rounds were shared (same launch, same round). Effects of timed metrics that are not say so in a warning.
         ghost: this is the reference against itself: the run's own null.
         implementation_only: the two variants differ in implementation axes only, so quality is not in question.
         exact: a counted metric: the ratio is an identity and the verdict needs no statistics.
-        p_value: two-sided, of ratio = 1, before Holm's rule; None with one launch or if `exact`.
+        p_value: two-sided, of ratio = 1, before Holm's rule; None with one launch, if `exact`, or with a `doubt`.
+        error: standard error of the log ratio; None with one launch or if `exact`.
+        df: degrees of freedom of `error`.
+        doubt: why a ratio that could be computed proves nothing; also the first of the warnings.
     """
 
     group: str
@@ -76,6 +81,9 @@ class Effect:
     implementation_only: bool = False
     exact: bool = False
     p_value: float | None = None
+    error: float | None = None
+    df: float = 0.0
+    doubt: str = ""
     warnings: tuple[str, ...] = ()
 
 

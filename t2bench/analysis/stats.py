@@ -53,15 +53,19 @@ class MeanEstimate:
             return 1.0 if self.mean == 0.0 else 0.0
         return student.two_sided_p(self.mean / self.error, self.df)
 
-    def detectable(self) -> float | None:
-        """The smallest true ratio - 1 that a 95 % two-sided test finds with 90 % power, for means of log ratios.
+    def detectable(self, family: int = 1) -> float | None:
+        """The smallest true ratio - 1 that a two-sided test finds with 90 % power, for means of log ratios.
 
-        exp((t[.975, df] + t[.9, df]) * error) - 1; None with one launch; may be infinite.
+        Args:
+            family: effects that are judged together; the test is the first step of Holm's rule over them, which is
+                the strictest one.
+
+        Returns:
+            exp(shift * error) - 1 with the shift of `student.detectable_shift`; None with one launch; may be infinite.
         """
         if self.error is None:
             return None
-        total = student.quantile(0.5 + CONFIDENCE / 2, self.df) + student.quantile(POWER, self.df)
-        return expm1(total * self.error)
+        return expm1(student.detectable_shift(1.0 - (1.0 - CONFIDENCE) / (2 * family), POWER, self.df) * self.error)
 
 
 def mean_over_launches(values: Sequence[float] | Floats) -> MeanEstimate:

@@ -64,6 +64,45 @@ def quantile(probability: float, df: float) -> float:
     return 0.5 * (low + high)
 
 
+@lru_cache(maxsize=4096)
+def detectable_shift(probability: float, power: float, df: float) -> float:
+    """How many standard errors a mean must lie from 0 so that t exceeds its `probability` quantile with that power.
+
+    The standard error is estimated too, so this is a noncentral t: P((Z + shift) / S > t) with S^2 = chi^2[df] / df.
+    The sum of two central quantiles, the usual approximation, has 81 % power instead of 90 % with 4 degrees of freedom
+    and a test at 0.25 %.
+
+    Returns:
+        The shift, to about 0.1 % of power.
+    """
+    critical = quantile(probability, df)
+    low, high = 0.0, 1.0
+    while _power(high, critical, df) < power:
+        low, high = high, high * 2.0
+    while high - low > 1e-6 * high:
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if _power(middle, critical, df) >= power else (middle, high)
+    return 0.5 * (low + high)
+
+
+def _power(shift: float, critical: float, df: float) -> float:
+    """P(Z + shift > critical * S), by the midpoint rule over S."""
+    total = found = 0.0
+    for scale, weight in _scale_weights(df):
+        total += weight
+        found += weight * 0.5 * math.erfc((critical * scale - shift) / math.sqrt(2.0))
+    return found / total
+
+
+@lru_cache(maxsize=256)
+def _scale_weights(df: float) -> tuple[tuple[float, float], ...]:
+    """(S, its density up to a factor) on a grid of 1000 points that holds all but 1e-6 of it, for df >= 1."""
+    half = 6.0 / math.sqrt(2.0 * df)
+    low, step = max(0.0, 1.0 - half), (1.0 + half - max(0.0, 1.0 - half)) / 1000
+    scales = (low + (index + 0.5) * step for index in range(1000))
+    return tuple((s, math.exp((df - 1.0) * math.log(s) - 0.5 * df * (s * s - 1.0))) for s in scales)
+
+
 def _incomplete_beta(x: float, complement: float, a: float, b: float) -> float:
     """I_x(a, b); `complement` is 1 - x, given apart because subtraction would lose its digits near x = 1."""
     if x <= 0.0:

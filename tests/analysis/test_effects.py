@@ -39,7 +39,8 @@ def test_effect_is_the_mean_over_launches_with_its_t_interval(samples):
     assert effect.ratio.value == pytest.approx(math.exp(logs.mean()))
     assert effect.ratio.low == pytest.approx(math.exp(logs.mean() - half))
     assert effect.ratio.high == pytest.approx(math.exp(logs.mean() + half))
-    assert effect.mde == pytest.approx(math.expm1((4.302652729749464 + 1.8856180831641267) * half / 4.302652729749464))
+    # 6.796 standard errors: scipy.stats.nct.sf(4.302652729749464, 2, 6.796) is 0.900.
+    assert effect.mde == pytest.approx(math.expm1(6.796 * half / 4.302652729749464), rel=1e-3)
     assert (effect.paired, effect.num_launches, effect.verdict) == (True, 3, "lower")
 
 
@@ -127,6 +128,27 @@ def test_family_rule_asks_more_of_each_effect_and_says_so(samples):
     assert (null.num_effects, null.num_covering) == (1, 0)
     assert null.widest == pytest.approx(1 - ghost.ratio.value)
     assert null_summary([weak]) is None
+
+
+def test_a_difference_of_the_stated_size_is_found_among_ten_effects_with_nine_in_ten(samples):
+    """Five launches whose spread is exactly what the statement was made from; nine other effects are null."""
+    generator, error = np.random.default_rng(5), 0.01
+
+    def effect(group, logs):
+        pair = Pair(group=group, metric="step_time_s", variant="v", reference="r")
+        sides = ([samples(k, [math.exp(value)]) for k, value in enumerate(row)] for row in (logs, [0.0] * 5))
+        return timed_effect(pair, *sides)
+
+    shape = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
+    known = shape * error * math.sqrt(5) / shape.std(ddof=1)
+    stated = with_family_verdicts([effect(f"g{i}", known) for i in range(10)])[0].mde
+    found = 0
+    for _ in range(400):
+        draws = generator.normal(0, error * math.sqrt(5), (10, 5))
+        draws[0] += math.log1p(stated)
+        judged = with_family_verdicts([effect(f"g{i}", row) for i, row in enumerate(draws)])
+        found += judged[0].verdict == "higher"
+    assert 0.85 <= found / 400 <= 0.95
 
 
 def record(launch=0, status="ok", value=None, samples_=(), turns=None, **observed):
