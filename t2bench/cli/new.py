@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import click
 
 from t2bench.cli import common
+from t2bench.spec.errors import printable
 
 STARTER = """\
 # What question does this suite answer?
@@ -77,7 +79,9 @@ measure: {{rounds: 8}}
 def command(path: Path, base: str | None, force: bool) -> None:
     """Write a commented suite file to PATH."""
     if path.suffix not in (".yaml", ".yml"):
-        common.fail(f"{path}: a suite file's name ends in .yaml")
+        common.fail(f"{printable(str(path))}: a suite file's name ends in .yaml")
+    if not str(path).isprintable():  # the file names itself in its comments
+        common.fail(f"{printable(str(path))}: a suite file's path has printable characters only")
     name = re.sub(r"[^A-Za-z0-9._-]", "_", path.stem).lstrip("._-")[:60] or "my_suite"
     text = STARTER.format(path=path, name=name)
     if base is not None:
@@ -105,4 +109,4 @@ def _base(path: Path, base: str) -> str:
     target, folder = Path(base).resolve(), path.parent.resolve()
     if not target.is_relative_to(folder):
         common.fail(f"{base}: a base must be in the new file's folder or below it ({folder})")
-    return f'"{os.fspath(target.relative_to(folder))}"'
+    return json.dumps(os.fspath(target.relative_to(folder)), ensure_ascii=False)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from t2bench.cli import common
+from t2bench.spec.case import MAX_LENGTH
 
 DEFAULT_LENGTH = 1024
 
@@ -19,7 +20,7 @@ DEFAULT_LENGTH = 1024
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a model field, e.g. --set width=1024."
 )
 @click.option(
-    "--length", type=click.IntRange(min=1), default=DEFAULT_LENGTH, show_default=True, help="Tokens per text."
+    "--length", type=click.IntRange(1, MAX_LENGTH), default=DEFAULT_LENGTH, show_default=True, help="Tokens per text."
 )
 @click.option(
     "--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="bf16", show_default=True, help="Of the cache."

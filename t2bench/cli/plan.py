@@ -88,7 +88,7 @@ def _show(console, records) -> None:  # type: ignore[no-untyped-def]
             units.quantity(values.get("executed_flops"), "flops"),
             units.quantity(values.get("saved_for_backward_bytes"), "bytes"),
             units.quantity(values.get("tracked_peak_bytes"), "bytes"),
-            units.quantity(values.get("step_time_s"), "s"),
+            units.quantity(values.get("predicted_step_time_s"), "s"),
         ]
         if record.status != "ok":
             cells[-1] = record.status

@@ -52,6 +52,7 @@ def command(
 
     people = Console(stderr=True, no_color=no_color or None)
     watch = Silent() if quiet else Progress(people)
+    run = None
     try:
         with common.user_errors(), common.termination_as_interrupt():
             run = api.run(
@@ -71,6 +72,8 @@ def command(
             code = _report(run, people if as_json else Console(no_color=no_color or None), as_json=as_json)
     except KeyboardInterrupt:
         watch.close()
+        if run is not None:
+            common.fail(f"interrupted; all is measured: t2bench report {run.path} writes it", common.INTERRUPTED)
         common.fail("interrupted; the same command continues this run where it stopped", common.INTERRUPTED)
     finally:
         watch.close()
@@ -81,6 +84,7 @@ def _report(run: Any, console: Any, *, as_json: bool) -> int:
     """Analyse, show, write the report files, print the path last; the exit code."""
     from t2bench.analysis.analyse import analyse
     from t2bench.report import terminal
+    from t2bench.report.comparison import plain
     from t2bench.report.write import write_reports
 
     analysis = analyse(run)
@@ -89,7 +93,8 @@ def _report(run: Any, console: Any, *, as_json: bool) -> int:
     failed = [o for o in analysis.outcomes if o.status != "ok" and not o.expected]
     if as_json:
         counts = {"ok": sum(o.status == "ok" for o in analysis.outcomes), "failed": len(failed)}
-        print(json.dumps({"run": run.id, "path": str(run.path), "report": str(page), "cases": counts}))
+        answer = {"run": run.id, "path": str(run.path), "report": str(page), "cases": counts}
+        print(json.dumps({**answer, "analysis": plain(analysis)}, allow_nan=False))
     else:
         print(run.path)
     if failed:

@@ -31,7 +31,7 @@ class Estimator:
         if record.pass_ == "counters":
             self._checked.add(record.case)
         if record.pass_ == "plan" and record.status == "ok":
-            self._step_s[record.case] = record.metrics["step_time_s"].value or 0.0
+            self._step_s[record.case] = record.metrics["predicted_step_time_s"].value or 0.0
             self.predicted_peak_bytes[record.case] = record.metrics["tracked_peak_bytes"].value or 0.0
 
     def took(self, group: str, seconds: float) -> None:

@@ -103,7 +103,8 @@ class _Session:
         case = Case.from_dict(message["case"])
         metrics = {name: metric.value or 0.0 for name, metric in predict(case).items()}
         ceilings = message["ceilings"][case.dtype]
-        metrics["step_time_s"] = estimate_time_s(metrics["executed_flops"], metrics["bytes_touched"], ceilings)
+        step_s = estimate_time_s(metrics["executed_flops"], metrics["bytes_touched"], ceilings)
+        metrics["predicted_step_time_s"] = step_s
         return {"metrics": metrics}
 
     def on_truth(self, message: Mapping[str, Any]) -> dict[str, Any]:

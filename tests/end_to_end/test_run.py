@@ -227,3 +227,23 @@ def test_a_run_is_not_continued_under_other_conditions(t2bench, tiny, tmp_path):
 def test_numbers_that_make_no_sense_are_one_line(t2bench, tiny, option, words):
     done = t2bench("run", tiny, "--device", "cpu", *option, check=2)
     assert words in done.stderr
+
+
+def test_a_run_stopped_by_its_time_limit_is_continued_by_the_same_command(t2bench, tiny, tmp_path):
+    command = ("run", tiny, "--device", "cpu", "--only", "*/L16/*", "-o", tmp_path / "out")
+    t2bench(*command, "--max-time", "0.001", check=3)
+    assert not by_pass(Run.load(tmp_path / "out"), "time")
+    t2bench(*command, check=0)
+    assert len(by_pass(Run.load(tmp_path / "out"), "time")) == 6
+
+
+def test_a_directory_in_which_a_run_only_began_can_be_used(t2bench, tiny, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in (".lock", "records.jsonl", ".environment.json.x1"):
+        (out / name).touch()
+    t2bench("run", tiny, "--device", "cpu", "--only", "*/L16/*", "-o", out, check=0)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").touch()
+    refused = t2bench("run", tiny, "--device", "cpu", "-o", tmp_path / "other", check=2)
+    assert "thesis.txt" in refused.stderr

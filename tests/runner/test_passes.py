@@ -116,7 +116,7 @@ def test_a_first_loss_that_is_no_number_is_wrong():
 
 def test_a_case_predicted_not_to_fit_is_an_oom_row_with_both_figures():
     gib = 1 << 30
-    metrics = {"tracked_peak_bytes": 3 * gib, "step_time_s": 1.0}
+    metrics = {"tracked_peak_bytes": 3 * gib, "predicted_step_time_s": 1.0}
     with passes.Predictor(bench(Answering(predict={"metrics": metrics})), {}, 2 * gib) as predictor:
         record = predictor.predict(case())
     assert record.status == "oom"
@@ -156,7 +156,7 @@ def test_groups_fit_together_only_with_room_for_all_of_them():
 def test_the_estimate_follows_the_prediction_and_then_the_clock():
     estimator = Estimator(Measure(rounds=5, warmup_s=0.5))
     assert estimator.launch_s([case()]) == 0.0
-    planned = Recorder("r").record(case(), "plan", values={"step_time_s": 2.0, "tracked_peak_bytes": 1.0})
+    planned = Recorder("r").record(case(), "plan", values={"predicted_step_time_s": 2.0, "tracked_peak_bytes": 1.0})
     estimator.learn(planned)
     first = estimator.launch_s([case()])
     assert first > 5 * 2.0
