@@ -22,6 +22,7 @@ from t2bench.analysis.ladder import ladder
 from t2bench.analysis.outcomes import outcomes
 from t2bench.analysis.results import Analysis, Crossover, Effect, ExactScaling, TimedScaling
 from t2bench.analysis.scaling import exact_scaling, timed_scaling
+from t2bench.analysis.trust import weighed
 from t2bench.records import STATUSES, Run
 
 COUNTED = ("saved_for_backward_bytes", "tracked_peak_bytes", "executed_flops", "model_flops", "num_params")
@@ -79,6 +80,12 @@ def _effects(index: Index) -> Iterator[Effect]:
 
 def effects_between(index: Index, group: str, variant: str, reference: str) -> Iterator[Effect]:
     """Every metric that two variants of a group have in common: timed and paired, weighed, counted."""
+    cases = index.variants(group)
+    for effect in _ratios(index, group, variant, reference):
+        yield weighed(effect, [(index, cases[variant]), (index, cases[reference])])
+
+
+def _ratios(index: Index, group: str, variant: str, reference: str) -> Iterator[Effect]:
     cases = index.variants(group)
     mine, theirs = cases[variant], cases[reference]
     for metric in timed_metrics(index, mine):
@@ -152,7 +159,7 @@ def _crossovers(index: Index, effects: Sequence[Effect]) -> Iterator[Crossover]:
     points: dict[tuple[str, str], list[Point]] = {}
     for effect in effects:
         series, length = series_of(effect.group)
-        if effect.metric == STEP_TIME and not effect.ghost and length is not None:
+        if effect.metric == STEP_TIME and not (effect.ghost or effect.doubt) and length is not None:
             cases = index.variants(effect.group)
             sides = (index.launches(cases[name], STEP_TIME) for name in (effect.variant, index.reference))
             ratio = timed_log_ratio(*sides)

@@ -18,6 +18,7 @@ from t2bench.analysis.estimates import memory_metrics, timed_metrics
 from t2bench.analysis.index import Index
 from t2bench.analysis.outcomes import outcomes
 from t2bench.analysis.results import Comparison, ComparisonRow, Effect, Interval, Outcome
+from t2bench.analysis.trust import weighed
 from t2bench.records import Run
 
 # Facts about a machine that change from minute to minute, and so say nothing about comparability.
@@ -97,6 +98,7 @@ def _rows_of_case(baseline: Index, candidate: Index, group: str, case: str, note
                 effect = exact_effect(pair, after[0], before[0])
             else:
                 effect = unpaired_effect(pair, after, before, warnings=(NOT_PAIRED_RUNS,))
+            effect = None if effect is None else weighed(effect, [(candidate, case), (baseline, case)])
         yield ComparisonRow(
             case=case,
             metric=metric,

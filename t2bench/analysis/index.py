@@ -137,6 +137,11 @@ class Index:
         units = (record.metrics[metric].unit for record in self.records.get(case, ()) if metric in record.metrics)
         return next(units, "1")
 
+    @property
+    def planned_launches(self) -> int:
+        """Launches that the suite asks for; 1 where it does not say."""
+        return int(_mapping(self.run.suite.get("measure")).get("launches") or 1)
+
     def batch(self, case: str) -> int:
         """Sequences per step."""
         return int(self.records[case][0].axes.get("batch", 1))

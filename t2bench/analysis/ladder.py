@@ -9,6 +9,7 @@ from itertools import pairwise
 from t2bench.analysis.effects import STEP_TIME, Pair, timed_effect, with_family_verdicts
 from t2bench.analysis.index import Index
 from t2bench.analysis.results import Effect, Rung
+from t2bench.analysis.trust import weighed
 
 
 def ladder(index: Index, order: Sequence[str], metric: str = STEP_TIME) -> tuple[Rung, ...]:
@@ -53,7 +54,8 @@ def _effect(index: Index, group: str, metric: str, variant: str, reference: str)
         reference=reference,
         implementation_only=index.implementation_only(variant, reference),
     )
-    return timed_effect(pair, index.launches(cases[variant], metric), index.launches(cases[reference], metric))
+    effect = timed_effect(pair, index.launches(cases[variant], metric), index.launches(cases[reference], metric))
+    return None if effect is None else weighed(effect, [(index, cases[variant]), (index, cases[reference])])
 
 
 def _with_gap(effect: Effect, order: Sequence[str], below: str | None, above: str) -> Effect:

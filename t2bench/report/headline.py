@@ -39,7 +39,8 @@ def tiles(view: View) -> tuple[Tile, ...]:
         return tuple(walls)
     series, effect, length = found
     variant, reference = effect.variant, effect.reference
-    word = "speed (not distinguishable) of" if effect.verdict == "not distinguishable" else "speed of"
+    unsure = "not judged" if effect.doubt else effect.verdict if effect.verdict == "not distinguishable" else ""
+    word = f"speed ({unsure}) of" if unsure else "speed of"
     made = [_tile(units.times(units.speed_up(effect)), f"{word} {reference}: {variant}, {view.at(series, length)[3:]}")]
     made.extend(_memory(view, effect))
     for scaling in view.analysis.timed_scaling:
@@ -78,7 +79,7 @@ def _subject(view: View) -> tuple[str, Effect, int] | None:
             and (effect := view.effect(groups[length], variant)) is not None
         ]
         if found:
-            return series, *min(found, key=lambda pair: pair[0].ratio.value)
+            return series, *min(found, key=lambda pair: (bool(pair[0].doubt), pair[0].ratio.value))
     return None
 
 

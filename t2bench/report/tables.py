@@ -11,7 +11,10 @@ PEAK_WORDS = {
     "peak_allocated_bytes": "measured = the allocator's peak on the device",
     "process_peak_bytes": "measured = peak resident memory of the process above its level before the model",
 }
-UNPROVEN = "~ not proven to differ: the interval holds 1, or it misses 1 no more clearly than chance among so many."
+UNPROVEN = (
+    "~ not proven to differ: the interval holds 1, or it misses 1 no more clearly than chance among so many, or a side "
+    "is not judged."
+)
 STATUS_WORDS = {
     "unsupported": "refused",
     "skipped": "left out",

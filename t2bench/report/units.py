@@ -149,6 +149,8 @@ def in_words(effect: Effect, *, lower: str = "faster", higher: str = "slower") -
     `lower` and `higher` are the words for a ratio below and above 1; the factor shown is always the one above 1 that
     fits the word.
     """
+    if effect.doubt:
+        return f"not judged: {effect.doubt}"
     if effect.verdict == "not distinguishable":
         seen = f" (could have seen {percent(effect.mde)})" if known(effect.mde) else ""
         return f"not distinguishable{seen}"

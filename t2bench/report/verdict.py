@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from t2bench.analysis.results import Effect, Rung, TimedScaling
 from t2bench.report import units, words
+from t2bench.report.safe import clean
 from t2bench.report.view import TIME, View
 
 _MAX_DETAILED = 3  # comparisons with a sentence of their own
@@ -87,6 +88,8 @@ def _one(view: View, series: str, variant: str) -> str:
 
 
 def _is(effect: Effect, reference: str) -> str:
+    if effect.doubt:
+        return f"cannot be judged against {reference} in speed: {clean(effect.doubt, limit=90)}"
     if effect.verdict == "not distinguishable":
         seen = f"; a difference of {units.percent(effect.mde)} would have been seen" if units.known(effect.mde) else ""
         return f"cannot be told from {reference} in speed ({units.times(units.speed_up(effect))}{seen})"
@@ -109,13 +112,16 @@ def _many(view: View, series: str, variants: Sequence[str]) -> str:
 
 def _sorted(effects: dict[str, Effect]) -> str:
     proven = [f"{v} {_figure(e)}" for v, e in effects.items() if e.verdict in ("lower", "higher")]
-    bare = [f"{v} {_figure(e)}" for v, e in effects.items() if e.verdict == "undecidable"]
+    bare = [f"{v} {_figure(e)}" for v, e in effects.items() if e.verdict == "undecidable" and not e.doubt]
+    barred = [f"{v} ({clean(e.doubt, limit=90)})" for v, e in effects.items() if e.doubt]
     unsure = {v: e for v, e in effects.items() if e.verdict == "not distinguishable"}
     parts = [", ".join(proven[:_MAX_FIGURES])] if proven else []
     parts += [f"{len(proven) - _MAX_FIGURES} more proven"] if len(proven) > _MAX_FIGURES else []
     if bare:
         more = f" and {len(bare) - _MAX_FIGURES} more" if len(bare) > _MAX_FIGURES else ""
         parts.append(f"one launch, so no interval: {', '.join(bare[:_MAX_FIGURES])}{more}")
+    if barred:
+        parts.append(f"not judged: {words.listed(barred, _MAX_FIGURES)}")
     if unsure:
         parts.append(f"not distinguishable: {words.listed(list(unsure))}{_power(list(unsure.values()))}")
     return "; ".join(parts)
@@ -135,7 +141,9 @@ def _ladder(view: View, series: str, rungs: Sequence[Rung]) -> str:
     foot, total = rungs[0].previous, rungs[-1].cumulative
     length = next(n for n, g in view.series[series].items() if g == group)
     bought = f"{units.times(units.speed_up(total))} the speed, not proven"
-    if total.verdict != "not distinguishable":
+    if total.doubt:
+        bought = f"not judged: {clean(total.doubt, limit=90)}"
+    elif total.verdict != "not distinguishable":
         bought = _figure(total) + (" (one launch: no interval)" if total.verdict == "undecidable" else "")
     whole = "; ".join([bought, *words.memory(view, group, last.variant, foot)])
     steps = {rung.variant: rung.effect for rung in rungs}

@@ -171,3 +171,17 @@ def test_variants_are_rows_where_they_outnumber_the_lengths(run_and_analysis, sy
     assert memory.rows[1][3].text == units.quantity(values["saved_for_backward_bytes"], "bytes")
     assert built.scaling == ()
     assert content.build(*run_and_analysis).speed[0].columns[0] == "L"
+
+
+def test_what_is_not_judged_is_no_claim(run_and_analysis):
+    run, analysis = run_and_analysis
+
+    def changed(effect):
+        if effect.variant != "flash":
+            return effect
+        return dataclasses.replace(effect, verdict="undecidable", doubt="flash could not be measured steadily")
+
+    doubted = dataclasses.replace(analysis, effects=tuple(map(changed, analysis.effects)), ladder=(), crossovers=())
+    told = " ".join(of(run, doubted))
+    assert "flash cannot be judged against vanilla in speed: flash could not be measured steadily" in told
+    assert "one launch" not in told
