@@ -229,7 +229,7 @@ class Run:
         """Read a run directory.
 
         Raises:
-            RecordError: not a run directory, or nothing in it can be read.
+            RecordError: not a run directory, or its environment.json is not what a run leaves behind.
         """
         root = Path(path)
         journal = root / "records.jsonl"
@@ -243,9 +243,10 @@ class Run:
             else:
                 records.append(entry)
         environment = _read_json(root / "environment.json")
+        _check_shapes(root / "environment.json", environment)
         return cls(
             path=root,
-            suite=environment.get("suite", {}),
+            suite=environment.get("suite") or {},
             environment=environment,
             records=tuple(records),
             damage=tuple(damage),
@@ -323,7 +324,40 @@ def _read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise RecordError(f"{path}: cannot be read ({error})") from error
+        raise RecordError(f"{path}: cannot be read ({error}); without the file, the records alone are read") from error
     if not isinstance(data, dict):
         raise RecordError(f"{path}: expected a JSON object")
     return data
+
+
+def _check_shapes(path: Path, environment: Mapping[str, Any]) -> None:
+    """Refuse an environment whose suite or plan nobody could read; what is absent or null is fine.
+
+    Raises:
+        RecordError: naming file and key.
+    """
+
+    def part(holder: Mapping[str, Any], where: str, kind: type, words: str) -> Any:
+        value = holder.get(where.rpartition(".")[2])
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise RecordError(f"{path}: {where}: expected {words}, got {json.dumps(value)[:60]}")
+        return kind() if value is None else value
+
+    def texts(holder: Mapping[str, Any], where: str) -> None:
+        if not all(isinstance(text, str) for text in part(holder, where, list, "a list of strings")):
+            raise RecordError(f"{path}: {where}: expected a list of strings")
+
+    suite = part(environment, "suite", dict, "an object")
+    part(suite, "suite.reference", str, "a string")
+    texts(suite, "suite.ladder")
+    part(suite, "suite.limits", dict, "an object")
+    part(part(suite, "suite.measure", dict, "an object"), "suite.measure.launches", int, "a whole number")
+    for place, variant in enumerate(part(suite, "suite.variants", list, "a list of objects")):
+        if not isinstance(variant, dict):
+            raise RecordError(f"{path}: suite.variants.{place}: expected an object, got {json.dumps(variant)[:60]}")
+        part(variant, f"suite.variants.{place}.name", str, "a string")
+        part(variant, f"suite.variants.{place}.model", dict, "an object")
+    groups = part(part(environment, "plan", dict, "an object"), "plan.groups", dict, "an object")
+    for group in groups:
+        if not isinstance(groups[group], list) or not all(isinstance(case, str) for case in groups[group]):
+            raise RecordError(f"{path}: plan.groups.{group}: expected a list of case ids")

@@ -23,11 +23,20 @@ def run_warnings(
     null: NullSummary | None,
 ) -> tuple[str, ...]:
     """Everything about the run as a whole that a reader should know before the numbers."""
-    found = [*_damage(index), *_samples(index), *_null(null), *_checksums(index)]
+    found = [*_environment(index), *_damage(index), *_samples(index), *_null(null), *_checksums(index)]
     found += _predictions(counted, predicted)
     found += _ghost_counts(index, counted)
     found += _missing_references(index)
     return tuple(found)
+
+
+def _environment(index: Index) -> list[str]:
+    if index.run.suite:
+        return []
+    return [
+        "environment.json is missing or holds no suite: machine, settings and planned cases are unknown, and "
+        f"{index.reference or 'nothing'} is taken as the reference"
+    ]
 
 
 def _damage(index: Index) -> list[str]:

@@ -68,10 +68,17 @@ class Index:
 
     @cached_property
     def reference(self) -> str:
-        """The variant that effects are measured against: as the suite says, else the first one planned."""
+        """The variant that effects are measured against: as the suite says, else the one that a ghost doubles.
+
+        A run without suite and without ghost has the first variant of its records.
+        """
         named = self.run.suite.get("reference")
         if named:
             return str(named)
+        for group, cases in self.groups.items():
+            for case in cases:
+                if self.is_ghost(group, case):
+                    return self.variant(group, case).removesuffix(GHOST_SUFFIX)
         first = [self.variant(group, case) for group, cases in self.groups.items() for case in cases]
         return first[0] if first else ""
 
@@ -81,13 +88,15 @@ class Index:
 
     @cached_property
     def models(self) -> Mapping[str, ModelSpec]:
-        """Variant -> its model spec, as the resolved suite holds it."""
-        entries = self.run.suite.get("variants") or ()
-        return {
-            str(entry["name"]): ModelSpec.from_dict(entry["model"])
-            for entry in entries
-            if isinstance(entry, Mapping) and "name" in entry and "model" in entry
-        }
+        """Variant -> its model spec, as the resolved suite holds it; without those that a newer version described."""
+        found: dict[str, ModelSpec] = {}
+        for entry in self.run.suite.get("variants") or ():
+            if entry.get("name") and entry.get("model") is not None:
+                try:
+                    found[entry["name"]] = ModelSpec.from_dict(entry["model"])
+                except (TypeError, ValueError):
+                    continue  # fields or values that this version does not know: its axes are unknown, not wrong
+        return found
 
     def delta(self, variant: str, other: str) -> dict[str, tuple[Any, Any]]:
         """Axes in which a variant differs from another: name -> (other's, its own); empty if either is unknown."""

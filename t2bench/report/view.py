@@ -70,7 +70,7 @@ class View:
     @cached_property
     def variants(self) -> tuple[str, ...]:
         """All variants but the ghosts: the reference first, then in suite order."""
-        listed = [str(v.get("name")) for v in self.run.suite.get("variants", ()) if isinstance(v, dict)]
+        listed = [str(v.get("name")) for v in self.run.suite.get("variants") or () if isinstance(v, dict)]
         seen = {o.variant for o in self.analysis.outcomes} | {e.variant for e in self.analysis.estimates}
         order = [self.reference, *listed, *(o.variant for o in self.analysis.outcomes), *sorted(seen)]
         return tuple(v for v in dict.fromkeys(order) if v in seen and v not in self.ghosts)
