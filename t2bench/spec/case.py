@@ -22,6 +22,12 @@ DTYPE_BYTES: dict[str, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 GHOST_SUFFIX = "@ghost"
 
+# More than any text has, and few enough that products of sizes stay far from the limits of floats.
+MAX_LENGTH = 1 << 24
+# Workloads that read text need one id for each of the 256 bytes, two marks, and some for words: a model that only
+# ever sees bytes is no test of its tables. `t2bench.workloads.text` refuses less as well; this layer may not import it.
+MIN_TEXT_VOCAB = 300
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkloadSpec:
@@ -51,6 +57,11 @@ class WorkloadSpec:
     def trains(self) -> bool:
         """Whether gradients are computed."""
         return self.kind == "train_step" or (self.kind == "attention" and self.backward)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether its batches are real text, which not every vocabulary can spell."""
+        return self.kind != "attention"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -37,17 +37,21 @@ def find_suite(path_or_name: str | os.PathLike[str]) -> Path:
         SuiteErrors: there is no such file or built-in suite.
     """
     text = os.fspath(path_or_name)
+    if not text.strip():
+        raise _lone("suite", f"an empty name (there are: {listing(suite_names())}; or give a file)")
     if text in suite_names():
         return _relative(suite_folder() / f"{text}.yaml")
     path = Path(text)
     try:
         if "\0" not in text and path.is_file():
             return path
-        is_folder = "\0" not in text and path.is_dir()
+        exists = "\0" not in text and path.exists()
     except OSError:  # for example a name too long for any file
-        is_folder = False
+        exists = False
+    if exists:
+        raise _lone(text, f"not a suite file ({'a directory' if path.is_dir() else 'not a regular file'})")
     if text.endswith(SUFFIXES):
-        raise _lone(text, "is a folder, not a suite file" if is_folder else "no such file")
+        raise _lone(text, "no such file")
     raise _lone(text, _unknown_suite(text))
 
 

@@ -15,10 +15,11 @@ from t2bench.spec.check import check_meaning
 from t2bench.spec.errors import Mark, SpecError, SuiteErrors, did_you_mean, listing
 from t2bench.spec.layers import find_suite, for_device, merge, read_layers, read_overrides, suite_names
 from t2bench.spec.model import ModelSpec
-from t2bench.spec.plan import expand
+from t2bench.spec.plan import expand, refuse_empty
 from t2bench.spec.presets import Recipe, at_point, preset_chain, preset_names, resolve
 from t2bench.spec.shape import check_shape, normalise
 from t2bench.spec.suite import Limits, Measure, Suite, Variant
+from t2bench.spec.vocabulary import too_few_tokens
 from t2bench.spec.yamltree import Dumper, Node
 
 __all__ = ["SuiteErrors", "dump_suite", "load_suite", "load_variants", "suite_names"]
@@ -39,6 +40,7 @@ def load_suite(
         SuiteErrors: the suite cannot be used; every fault that was found.
     """
     kind = _device_kind(device)
+    refuse_empty(only)
     path = find_suite(path_or_name)
     tree = read_layers(path)
     extra = read_overrides(overrides)
@@ -271,7 +273,7 @@ def _check_plan(suite: Suite, tree: Node, only: str | None) -> None:
     errors = _unbuildable(suite, tree)
     if not errors:
         try:
-            expand(suite)
+            errors = too_few_tokens(expand(suite), tree)
         except SuiteErrors as found:
             for error in found.errors:
                 argument = only and error.where == "only"

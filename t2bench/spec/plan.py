@@ -49,8 +49,9 @@ def expand(suite: Suite, only: str | None = None) -> Plan:
 
     Raises:
         SuiteErrors: a variant cannot be built at a point, two cases would have the same id, there are too many cases,
-            or `only` matches nothing.
+            or `only` is empty or matches nothing.
     """
+    refuse_empty(only)
     pattern = only or suite.only
     candidates = list(_candidates(suite))
     kept = [(case, reason) for case, reason in candidates if not pattern or _selected(case, pattern)]
@@ -69,6 +70,16 @@ def expand(suite: Suite, only: str | None = None) -> Plan:
             cases.extend(_ghosts(cases, suite.reference))
     ordered = tuple(case for cases in groups.values() for case in cases)
     return Plan(cases=ordered, refusals=tuple(refusals), reference=suite.reference)
+
+
+def refuse_empty(only: str | None) -> None:
+    """An empty argument, perhaps of an unset shell variable, must not select everything.
+
+    Raises:
+        SuiteErrors: `only` is given and blank.
+    """
+    if only is not None and not only.strip():
+        raise SuiteErrors([SpecError(Mark("--only"), "", "empty pattern")])
 
 
 def points(suite: Suite) -> list[Point]:

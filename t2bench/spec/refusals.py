@@ -11,6 +11,7 @@ from collections.abc import Callable
 from t2bench.spec.case import Case
 
 FLASH_MAX_HEAD_DIM = 256
+MAX_ELEMENTS = 1 << 50  # with 4 bytes each and thousands of them, still within 64 bits
 CUDA_ONLY = {"sdpa_efficient": "memory-efficient", "sdpa_cudnn": "cuDNN"}
 
 
@@ -20,6 +21,24 @@ def refusal(case: Case) -> str | None:
         if reason := rule(case):
             return reason
     return None
+
+
+def tensor_too_large(case: Case) -> str | None:
+    """Sizes whose products no machine holds, and torch cannot even count."""
+    model, positions = case.model, case.batch * case.length
+    elements = {
+        "attention scores": positions * case.length * model.heads,
+        "queries": positions * model.heads * model.dim_per_head,
+        "logits": positions * model.padded_vocab,
+        "feed-forward activations": positions * model.ff * 2,
+        "token table": model.padded_vocab * model.width,
+        "projection": model.width * max(2 * model.ff, 3 * model.heads * model.dim_per_head),
+        "positions": model.position.max_len * model.width,
+    }
+    name, largest = max(elements.items(), key=lambda item: item[1])
+    if largest <= MAX_ELEMENTS:
+        return None
+    return f"its {name} would have {largest:.0e} numbers, more than any machine holds; use smaller sizes"
 
 
 def learned_table_too_short(case: Case) -> str | None:
@@ -80,6 +99,7 @@ def flash_head_too_wide(case: Case) -> str | None:
 
 
 RULES: tuple[Callable[[Case], str | None], ...] = (
+    tensor_too_large,
     learned_table_too_short,
     fused_kernel_needs_cuda,
     half_precision_on_cpu,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, 
 
 from pydantic import Discriminator, Field, Tag, TypeAdapter
 
-from t2bench.spec.case import DeviceKind, Dtype, WorkloadSpec
+from t2bench.spec.case import MAX_LENGTH, DeviceKind, Dtype, WorkloadSpec
 from t2bench.spec.model import STRICT, ModelSpec, PositionSpec
 from t2bench.spec.suite import Limits, Measure
 
@@ -25,11 +25,16 @@ PROFILES = ("cpu", "cuda")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Range:
-    """The numbers a field may hold; `open` ends are themselves not allowed."""
+    """The numbers a field may hold; `open` ends are themselves not allowed.
+
+    `cap` is an upper end that no real suite comes near: beyond it bytes, nanoseconds or sizes would overflow somewhere.
+    It is mentioned to those who exceed it only.
+    """
 
     whole: bool = False
     low: float = 0
     high: float | None = None
+    cap: int | None = None
     low_open: bool = False
     high_open: bool = False
 
@@ -47,20 +52,29 @@ class Range:
             gt=self.low if self.low_open else None,
             ge=None if self.low_open else self.low,
             lt=self.high if self.high_open else None,
-            le=None if self.high_open else self.high,
+            le=None if self.high_open else self.cap if self.high is None else self.high,
         )
 
 
-_COUNT = Range(whole=True, low=1)
-_NATURAL = Range(whole=True)
-_POSITIVE = Range(low_open=True)
+_SIZE = Range(whole=True, low=1, cap=MAX_LENGTH)
+_LAYERS = Range(whole=True, low=1, cap=1000)
+_MOST_S = 1_000_000  # in milliseconds it still fits the 32 bits that waiting for a worker has
 _PROBABILITY = Range(high=1, high_open=True)
 RANGES: dict[str, Range] = {
-    **dict.fromkeys(["length", "batch", "width", "heads", "kv_heads", "head_dim", "ff", "enc_layers"], _COUNT),
-    **dict.fromkeys(["dec_layers", "vocab", "vocab_multiple", "max_len", "launches", "rounds", "max_rounds"], _COUNT),
-    **dict.fromkeys(["seed", "warmup_calls", "tokens_per_step"], _NATURAL),
-    **dict.fromkeys(["theta", "norm_eps", "case_timeout_s", "memory_gib", "max_time_s"], _POSITIVE),
-    **dict.fromkeys(["min_sample_s", "warmup_s", "warmup_max_s"], Range()),
+    **dict.fromkeys(["length", "batch", "width", "heads", "kv_heads", "head_dim", "ff", "vocab"], _SIZE),
+    **dict.fromkeys(["vocab_multiple", "max_len"], _SIZE),
+    **dict.fromkeys(["enc_layers", "dec_layers"], _LAYERS),
+    "launches": Range(whole=True, low=1, cap=10_000),
+    "rounds": Range(whole=True, low=1, cap=100_000),
+    "max_rounds": Range(whole=True, low=1, cap=1_000_000),
+    "warmup_calls": Range(whole=True, cap=1_000_000),
+    "tokens_per_step": Range(whole=True, cap=1 << 40),
+    "seed": Range(whole=True, cap=(1 << 32) - 1),
+    "theta": Range(low=1, cap=10**12),
+    "norm_eps": Range(low_open=True, cap=1),
+    "memory_gib": Range(low_open=True, cap=1_000_000),
+    **dict.fromkeys(["case_timeout_s", "max_time_s"], Range(low_open=True, cap=_MOST_S)),
+    **dict.fromkeys(["min_sample_s", "warmup_s", "warmup_max_s"], Range(cap=_MOST_S)),
     **dict.fromkeys(["dropout", "attention_dropout"], _PROBABILITY),
     **dict.fromkeys(["fraction", "clean_share"], Range(low_open=True, high=1)),
 }
@@ -127,14 +141,14 @@ if TYPE_CHECKING:
     LimitFields: TypeAlias = Any
     VariantItem: TypeAlias = Any
 else:
-    _Whole = Annotated[int, _COUNT.constraint]
+    _Size = Annotated[int, _SIZE.constraint]
     WorkloadEntry = _partial("WorkloadEntry", _field_types(WorkloadSpec))
     _Workload = _name_or(WorkloadEntry, Literal["attention", "forward", "train_step"])
     _MODEL = _field_types(ModelSpec)
     PositionFields = _partial("Position", _field_types(PositionSpec))
     _MODEL["position"] = Annotated[PositionFields, Field(description=attribute_docs(ModelSpec)["position"])]
     ModelFields = _partial("Model", _MODEL)
-    _AXES = {"workload": _Workload, "length": _Whole, "dtype": Dtype, "batch": _Whole, **_MODEL}
+    _AXES = {"workload": _Workload, "length": _Size, "dtype": Dtype, "batch": _Size, **_MODEL}
     _NON_EMPTY = Field(min_length=1)
     _LISTED = {name: Annotated[list[hint], _NON_EMPTY] for name, hint in _AXES.items()}
     _FLAGS = dict.fromkeys(("causal", "backward"), Annotated[list[bool], _NON_EMPTY])
@@ -195,13 +209,13 @@ class ProfileFields:
     variants: Annotated[list[VariantItem], Field(min_length=1)] | None = None
     model: ModelFields = None
     matrix: Axes = None
-    tokens_per_step: Annotated[int, _NATURAL.constraint] | None = None
+    tokens_per_step: Annotated[int, RANGES["tokens_per_step"].constraint] | None = None
     include: list[Points] | None = None
     exclude: list[ExcludeEntry] | None = None
     measure: MeasureFields = None
     limits: LimitFields = None
     ladder: list[str] | None = None
-    seed: Annotated[int, _NATURAL.constraint] | None = None
+    seed: Annotated[int, RANGES["seed"].constraint] | None = None
     ghost: bool | None = None
     only: str | None = None
 

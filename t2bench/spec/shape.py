@@ -101,7 +101,8 @@ def _expected(path: Path, detail: Mapping[str, Any]) -> str:
     if kind == "string_type":
         return 'a fraction in quotes or plain, such as "2/3"' if "scale" in path else "text"
     if name in RANGES:
-        return RANGES[name].words
+        known = RANGES[name]
+        return f"a number of at most {known.cap}" if kind == "less_than_equal" and known.cap else known.words
     return str(detail["msg"]).removeprefix("Input should be ")
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from t2bench.spec.loader import SuiteErrors, load_suite
+from t2bench.spec.plan import expand
+from t2bench.workloads.text import MIN_VOCAB
 
 FOLDER = Path(__file__).with_name("bad_suites")
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -128,7 +130,7 @@ def test_faults_of_a_base_name_the_base(tmp_path: Path) -> None:
         ("=5", "--set =5: expected key=value"),
         ("a..b=5", "--set a..b=5: expected key=value"),
         ("seed=[1", "--set seed=[1: not YAML"),
-        ("model.heads=3", "--set model.heads=3: vanilla, vanilla+flash, transformer2: width 128 is not divisible"),
+        ("model.heads=3", "--set model.heads=3: vanilla, vanilla+flash, transformer2: width 64 is not divisible"),
         ("profiles.cpu.seed=1", "--set profiles.cpu.seed=1: profiles belongs in a file"),
         ("reference=modern", '--set reference=modern: "modern" is not among'),
         ("seed=!!python/name:os.system x", "tags are not allowed"),
@@ -158,7 +160,15 @@ def test_a_suite_that_is_not_there(name: str, message: str) -> None:
 def test_folders_and_unreadable_files_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "x.yaml"
     folder.mkdir()
-    assert errors_of(folder) == [f"{folder}: is a folder, not a suite file"]
+    assert errors_of(folder) == [f"{folder}: not a suite file (a directory)"]
+    assert errors_of(str(tmp_path)) == [f"{tmp_path}: not a suite file (a directory)"]
+    assert errors_of("/dev/null") == ["/dev/null: not a suite file (not a regular file)"]
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_says_what_there_is(name: str) -> None:
+    (line,) = errors_of(name)
+    assert line.startswith("suite: an empty name (there are: backends, ")
 
 
 def test_an_unknown_device_is_refused() -> None:
@@ -170,3 +180,20 @@ def test_an_argument_that_selects_nothing_says_what_there_is() -> None:
     (line,) = errors_of("quickstart", only="nobody*")
     assert line.startswith('--only: "nobody*" matches no case; variants: vanilla, vanilla+flash, transformer2;')
     assert "train_step/fp32/L64/vanilla" in line
+
+
+@pytest.mark.parametrize("only", ["", "  "])
+def test_an_empty_pattern_does_not_select_everything(only: str) -> None:
+    assert errors_of("quickstart", only=only) == ["--only: empty pattern"]
+    with pytest.raises(SuiteErrors, match="--only: empty pattern"):
+        expand(load_suite("quickstart", device="cpu"), only=only)
+
+
+def test_the_attention_workload_needs_no_vocabulary() -> None:
+    assert expand(load_suite("backends", device="cpu", overrides=["model.vocab=10"])).cases
+
+
+def test_the_smallest_vocabulary_is_the_one_that_text_can_be_written_in() -> None:
+    assert load_suite("quickstart", device="cpu", overrides=[f"model.vocab={MIN_VOCAB}"])
+    (line,) = errors_of("quickstart", overrides=[f"model.vocab={MIN_VOCAB - 1}"])
+    assert line.startswith(f"--set model.vocab={MIN_VOCAB - 1}: vanilla, vanilla+flash, transformer2: workloads that")

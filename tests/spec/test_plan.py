@@ -12,7 +12,7 @@ from t2bench.spec.errors import SuiteErrors
 from t2bench.spec.loader import load_suite
 from t2bench.spec.plan import expand
 
-HEAD = "schema: 1\nname: x\nmodel: {width: 64, heads: 8, ff: 96, vocab: 100}\n"
+HEAD = "schema: 1\nname: x\nmodel: {width: 64, heads: 8, ff: 96, vocab: 400}\n"
 
 
 def plan_of(folder: Path, text: str, device: str = "cpu", only: str | None = None) -> Plan:

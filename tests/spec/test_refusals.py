@@ -19,6 +19,7 @@ OPERATOR = WorkloadSpec(kind="attention", backward=True)
 LEARNED = ModelSpec(position=PositionSpec(kind="learned", max_len=64))
 FLASH = ModelSpec(attention="sdpa_flash")
 DROPS = replace(FLASH, attention_dropout=0.1)
+VAST = ModelSpec(width=1 << 24, heads=1 << 10, dec_layers=1)
 WIDE = ModelSpec(width=512, heads=1, attention="sdpa_flash")
 TORCH_NAMES = {
     "sdpa_flash": SDPBackend.FLASH_ATTENTION,
@@ -36,6 +37,8 @@ def case(model: ModelSpec, **changes: Any) -> Case:
 @pytest.mark.parametrize(
     ("refused", "allowed", "words"),
     [
+        (case(VAST, length=1 << 24), case(VAST, length=1 << 20), "its attention scores would have 3e+17 numbers"),
+        (case(VAST, length=1, batch=1 << 40), case(VAST, length=1, batch=1 << 20), "its queries would have 2e+19"),
         (case(LEARNED, length=65), case(LEARNED, length=64), "learned positions end at max_len 64"),
         (case(LEARNED, length=65), case(LEARNED, length=65, workload=OPERATOR), "raise position.max_len"),
         (case(DROPS), case(FLASH), "it would silently run math"),
@@ -73,7 +76,8 @@ def test_each_rule_begins_and_ends_where_it_should(refused: Case, allowed: Case,
 
 
 def test_every_rule_is_needed() -> None:
-    refused = [case(LEARNED, length=65), case(ModelSpec(attention="sdpa_cudnn")), case(ModelSpec(), dtype="fp16"),
+    refused = [case(VAST, length=1 << 24), case(LEARNED, length=65), case(ModelSpec(attention="sdpa_cudnn")),
+               case(ModelSpec(), dtype="fp16"),
                case(DROPS), case(FLASH, device="cuda"), case(WIDE, device="cuda", dtype="bf16")]  # fmt: skip
     firing = [[rule for rule in RULES if rule(each)] for each in refused]
     assert [rules[0] for rules in firing] == list(RULES)

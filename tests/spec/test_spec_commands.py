@@ -59,6 +59,12 @@ def test_params_explains_what_is_wrong(arguments: list[str], message: str) -> No
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_params_refuses_lengths_beyond_any_text() -> None:
+    result = call("params", "vanilla", "--length", "1" + "0" * 400)
+    assert result.exit_code == 2
+    assert "--length" in result.stderr
+
+
 def test_schema_describes_every_key_of_a_suite() -> None:
     schema = json.loads(call("schema").stdout)
     assert schema["required"] == ["schema", "name", "variants"]
@@ -96,6 +102,8 @@ def test_a_new_suite_can_extend_another(tmp_path: Path) -> None:
     [
         (["x.txt"], "ends in .yaml"),
         (["nobody/x.yaml"], "cannot be written"),
+        (["we\nird.yaml"], "we\\nird.yaml: a suite file's path has printable characters only"),
+        (["we\x1b[31mird.txt"], "we\\x1b[31mird.txt: a suite file's name ends in .yaml"),
         (["x.yaml", "--base", "laddr"], "did you mean ladder?"),
     ],
 )
@@ -106,7 +114,15 @@ def test_new_explains_what_is_wrong(
     result = call("new", *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_base_with_quotes_in_its_name_can_be_extended(tmp_path: Path) -> None:
+    base = tmp_path / 'say "hi" \\ there.yaml'
+    assert call("new", str(base)).exit_code == 0
+    assert call("new", str(tmp_path / "x.yaml"), "--base", str(base)).exit_code == 0
+    assert load_suite(tmp_path / "x.yaml", device="cpu").name == "x"
 
 
 def test_a_base_outside_the_new_files_folder_is_refused(tmp_path: Path) -> None:
