@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from t2bench.analysis import checks
 from t2bench.analysis.crossover import Point, crossover
 from t2bench.analysis.effects import (
-    STEP_TIME,
     Pair,
     exact_effect,
     null_summary,
@@ -19,6 +18,7 @@ from t2bench.analysis.effects import (
 from t2bench.analysis.estimates import estimates_of, memory_metrics, timed_metrics
 from t2bench.analysis.index import Index, series_of
 from t2bench.analysis.ladder import ladder
+from t2bench.analysis.launches import STEP_TIME
 from t2bench.analysis.outcomes import outcomes
 from t2bench.analysis.results import Analysis, Crossover, Effect, ExactScaling, TimedScaling
 from t2bench.analysis.scaling import exact_scaling, timed_scaling

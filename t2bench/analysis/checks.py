@@ -24,6 +24,7 @@ def run_warnings(
 ) -> tuple[str, ...]:
     """Everything about the run as a whole that a reader should know before the numbers."""
     found = [*_environment(index), *_damage(index), *_samples(index), *_null(null), *_checksums(index)]
+    found += _uncounted(index)
     found += _predictions(counted, predicted)
     found += _ghost_counts(index, counted)
     found += _missing_references(index)
@@ -54,7 +55,7 @@ def _samples(index: Index) -> list[str]:
     for case in index.records:
         records = index.time_records(case)
         for record in records:
-            flags += [bool(flag) for flag in record.turns.get("contended", ())]
+            flags += [bool(flag) for flag in record.turns.get("contended", ()) if flag is not None]
         if any(record.status != "ok" or record.observed.get("steady") is False for record in records):
             restless.append(case)
     found = []
@@ -90,6 +91,13 @@ def _same(one: object, other: object) -> bool:
     if isinstance(one, (int, float)) and isinstance(other, (int, float)):
         return math.isclose(one, other, rel_tol=CHECKSUM_TOLERANCE, abs_tol=1e-12)
     return one == other
+
+
+def _uncounted(index: Index) -> list[str]:
+    names = sorted({name for operators in index.uncounted.values() for name in operators})
+    if not names:
+        return []
+    return [f"executed FLOPs are n/a in {_shown(list(index.uncounted))}: no formula for {', '.join(names)}"]
 
 
 def _predictions(counted: Mapping[str, Mapping[str, float]], predicted: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -17,11 +17,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from t2bench.analysis import stats
-from t2bench.analysis.launches import CLEAN_SHARE, LaunchSamples
+from t2bench.analysis.launches import CLEAN_SHARE, STEP_TIME, LaunchSamples
 from t2bench.analysis.results import Effect, Interval, NullSummary, Verdict
 from t2bench.analysis.stats import Floats, MeanEstimate
 
-STEP_TIME = "step_time_s"
 FEW_LAUNCHES = 3
 NOT_PAIRED_RUNS = "not paired: runs were not measured in turns"
 NOT_PAIRED_ROUNDS = "not paired: the two variants share no round, so drift of the machine does not cancel"

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from t2bench.analysis import stats
-from t2bench.analysis.effects import FEW_LAUNCHES, STEP_TIME
+from t2bench.analysis.effects import FEW_LAUNCHES
 from t2bench.analysis.index import Index
-from t2bench.analysis.launches import LaunchSamples
-from t2bench.analysis.results import Estimate
+from t2bench.analysis.launches import RATE, STEP_TIME, LaunchSamples
+from t2bench.analysis.results import Estimate, Interval
 
 # Beyond these a sample series is told about. They do not change any number.
 CONTENDED_SHARE = 0.10
@@ -70,11 +70,26 @@ def _timed(index: Index, group: str, case: str, metric: str, launches: Sequence[
         variant=index.variant(group, case),
         metric=metric,
         unit=index.unit(case, metric),
-        interval=stats.median_interval([launch.median for launch in launches]),
+        interval=_rate(index, case) if metric == RATE else _over(launches),
         num_launches=len(launches),
         num_samples=sum(launch.used.size for launch in launches),
         warnings=warnings,
     )
+
+
+def _over(launches: Sequence[LaunchSamples]) -> Interval:
+    return stats.median_interval([launch.median for launch in launches])
+
+
+def _rate(index: Index, case: str) -> Interval:
+    """Tokens over the step time's own interval: the mean of two launches is not the same for times and for rates."""
+    steps, rates = index.launches(case, STEP_TIME), index.launches(case, RATE)
+    if not steps:
+        return _over(rates)
+    tokens, time = rates[0].median * steps[0].median, _over(steps)
+    low = None if time.high is None else tokens / time.high
+    high = None if time.low is None else tokens / time.low
+    return Interval(value=tokens / time.value, low=low, high=high)
 
 
 def sample_warnings(launches: Sequence[LaunchSamples]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from t2bench.analysis.launches import MEASURED, LaunchSamples, launches_of
+from t2bench.analysis.launches import MEASURED, RATE, STEP_TIME, LaunchSamples, launches_of, rates_of, tokens_of
 from t2bench.records import Record, Run
 from t2bench.spec.case import GHOST_SUFFIX
 from t2bench.spec.model import AXIS_KINDS, ModelSpec
@@ -114,7 +114,12 @@ class Index:
         """The case's timed launches that hold `metric`."""
         key = (case, metric)
         if key not in self._samples:
-            self._samples[key] = launches_of(self.records.get(case, ()), metric)
+            records = self.records.get(case, ())
+            tokens = tokens_of(records) if metric == RATE else None
+            if tokens is None:
+                self._samples[key] = launches_of(records, metric)
+            else:
+                self._samples[key] = rates_of(self.launches(case, STEP_TIME), tokens)
         return self._samples[key]
 
     def time_records(self, case: str) -> list[Record]:
@@ -122,13 +127,26 @@ class Index:
         found = [r for r in self.records.get(case, ()) if r.pass_ == "time" and r.status in MEASURED]
         return sorted(found, key=lambda record: record.launch)
 
+    @cached_property
+    def uncounted(self) -> Mapping[str, tuple[str, ...]]:
+        """Case id -> operators that ran without a FLOP formula; cases without any are absent."""
+        return {
+            case: tuple(map(str, record.observed["uncounted"]))
+            for case, records in self.records.items()
+            for record in records
+            if record.pass_ == "counters" and record.observed.get("uncounted")
+        }
+
     def values(self, case: str, pass_: str, statuses: Iterable[str] = MEASURED) -> dict[str, list[float]]:
-        """Metric -> one value per record of a pass; what could not be measured is left out."""
+        """Metric -> one value per record of a pass; what could not be measured is left out.
+
+        Executed FLOPs are left out, predicted ones too, where an operator has no formula: a sum that lacks a term.
+        """
         found: dict[str, list[float]] = {}
         for record in self.records.get(case, ()):
             if record.pass_ == pass_ and record.status in statuses:
                 for name, metric in record.metrics.items():
-                    if metric.value is not None:
+                    if metric.value is not None and not (name == "executed_flops" and case in self.uncounted):
                         found.setdefault(name, []).append(metric.value)
         return found
 

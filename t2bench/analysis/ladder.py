@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from t2bench.analysis.effects import STEP_TIME, Pair, timed_effect, with_family_verdicts
+from t2bench.analysis.effects import Pair, timed_effect, with_family_verdicts
 from t2bench.analysis.index import Index
+from t2bench.analysis.launches import STEP_TIME
 from t2bench.analysis.results import Effect, Rung
 from t2bench.analysis.trust import weighed
 

@@ -15,6 +15,8 @@ from t2bench.records import Record
 
 # Statuses whose samples are kept: the run was measured, with a blemish that is reported.
 MEASURED = ("ok", "not_steady", "throttled")
+STEP_TIME = "step_time_s"
+RATE = "tokens_per_s"
 # Turns are only judged by their clean samples while at least this share of them is clean.
 CLEAN_SHARE = 0.5
 
@@ -71,6 +73,30 @@ def launches_of(records: Iterable[Record], metric: str) -> tuple[LaunchSamples, 
         if launch.values.size:
             found[record.launch] = launch
     return tuple(found[number] for number in sorted(found))
+
+
+def tokens_of(records: Iterable[Record]) -> int | None:
+    """Tokens of one step of a case; None if no time record holds both the rate and the time that it came from."""
+    for record in records:
+        rate, step = record.metrics.get(RATE), record.metrics.get(STEP_TIME)
+        if record.pass_ == "time" and rate and step and rate.value and step.value:
+            return round(rate.value * step.value)
+    return None
+
+
+def rates_of(launches: Iterable[LaunchSamples], tokens: int) -> tuple[LaunchSamples, ...]:
+    """Tokens per second of each launch: those of its step time, so that the two say the same."""
+    return tuple(
+        LaunchSamples(
+            launch=launch.launch,
+            values=np.array([tokens / launch.median]),
+            turns=((0, 0),),
+            clean=np.ones(1, dtype=np.bool_),
+            starts_s=np.array([], dtype=np.float64),
+            in_turns=launch.in_turns,
+        )
+        for launch in launches
+    )
 
 
 def _launch(record: Record, samples: Sequence[float | None]) -> LaunchSamples:

@@ -58,10 +58,12 @@ def _completeness(index: Index, group: str, case: str) -> tuple[str, str, bool]:
     doubled = _first_bad(index, original) if index.is_ghost(group, case) else None
     if doubled is not None:
         return "skipped", f"{index.reference}, which it doubles, ended {doubled.status}", True
-    # A run that came to its end leaves launches out for one reason only.
-    finished = bool(index.run.environment.get("finished"))
-    why = "the time limit was reached" if finished else "the run was interrupted"
-    return "incomplete", f"{len(launches)} of {wanted} launches: {why}", finished
+    # Which case an unreadable line belonged to is not known, so every case that lacks records may be a damaged one.
+    limited = not index.run.damage and index.run.environment.get("stopped") == "time limit"
+    why = "the time limit was reached" if limited else "the run was not finished"
+    if index.run.damage:
+        why = "records.jsonl is damaged"
+    return "incomplete", f"{len(launches)} of {wanted} launches: {why}", limited
 
 
 def _option(suite: Mapping[str, Any], section: str, name: str) -> Any:

@@ -15,7 +15,7 @@ from fractions import Fraction
 import numpy as np
 
 from t2bench.analysis import fit, stats
-from t2bench.analysis.effects import STEP_TIME
+from t2bench.analysis.launches import STEP_TIME
 from t2bench.analysis.results import ExactScaling, Interval, TimedScaling
 from t2bench.analysis.stats import Floats, MeanEstimate
 

@@ -10,7 +10,7 @@ from t2bench.records import Record
 from t2bench.report import units
 from t2bench.report.table import Cell, Table, Tone
 from t2bench.report.tables import PEAK_WORDS, status
-from t2bench.report.view import COUNTED_PEAK, SAVED, TIME, View
+from t2bench.report.view import COUNTED_PEAK, RATE, SAVED, TIME, View
 
 FLOP_CONVENTION = "FLOPs: model = explicit attention, causal not halved; executed = what the kernels do."
 
@@ -40,7 +40,8 @@ def _case(view: View, outcome: Outcome) -> tuple[Cell, ...]:
         (view.measured_peak(group, variant), "bytes"),
         (view.counted(group, variant, SAVED), "bytes"),
     ]
-    rate = _throughput(view.timed.get(outcome.case, ()))
+    throughput = view.estimate(group, variant, RATE)
+    rate = throughput.interval.value if throughput else None
     return (
         Cell(text=outcome.case),
         Cell(text=status(outcome), tone=tone),
@@ -51,12 +52,6 @@ def _case(view: View, outcome: Outcome) -> tuple[Cell, ...]:
         Cell(text=units.quantity(rate, "count"), order=rate),
         *(Cell(text=units.quantity(value, unit), order=value) for value, unit in counted),
     )
-
-
-def _throughput(records: Sequence[Record]) -> float | None:
-    """Median over launches of tokens per second."""
-    rates = [m.value for r in records if (m := r.metrics.get("tokens_per_s")) and m.value is not None]
-    return median(rates) if rates else None
 
 
 def samples(view: View) -> Table | None:
@@ -76,13 +71,14 @@ def samples(view: View) -> Table | None:
 
 def _samples(case: str, kept: Sequence[tuple[Record, list[float]]]) -> tuple[Cell, ...]:
     values = [value for _, series in kept for value in series]
-    contended = sum(sum(map(bool, record.turns.get("contended", ()))) for record, _ in kept)
+    flags = [flag for record, _ in kept for flag in record.turns.get("contended", ()) if flag is not None]
+    contended = sum(map(bool, flags)) if flags else None
     summary = (min(values), median(values), max(values))
     return (
         Cell(text=case),
         Cell(text=str(len(kept)), order=len(kept)),
         Cell(text=str(len(values)), order=len(values)),
-        Cell(text=str(contended), order=contended),
+        Cell(text=units.NA if contended is None else str(contended), order=contended),
         *(Cell(text=units.quantity(value, "s"), order=value) for value in summary),
         Cell(text=units.together([median(series) for _, series in kept], "s", ", ")),
     )

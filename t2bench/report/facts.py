@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from t2bench.analysis.results import Analysis
@@ -25,15 +25,23 @@ def honesty(run: Run, analysis: Analysis) -> tuple[str, ...]:
     if rounds:
         span = f"{min(rounds)}" if min(rounds) == max(rounds) else f"{min(rounds)} to {max(rounds)}"
         behind += f" (fresh processes) x {span} rounds"
-    contended = sum(sum(map(bool, r.turns.get("contended", ()))) for r in run.records if r.pass_ == "time")
-    samples = sum(len(r.turns.get("round", ())) for r in run.records if r.pass_ == "time")
-    if samples:
-        behind += f"; {contended} of {samples} samples contended"
+    flags = [flag for r in run.records if r.pass_ == "time" for flag in r.turns.get("contended", ())]
+    if flags:
+        behind += f"; {_contention(flags)}"
     inside = f"{units.percent(analysis.inside_fraction)} of the wall time was inside timed windows and warm-up"
     if analysis.inside_fraction is None:
         inside = "share of the wall time inside timed windows: n/a"
     lines = [behind, inside, fingerprint(run)]
     return tuple(line for line in lines if line)
+
+
+def _contention(flags: Sequence[bool | None]) -> str:
+    """How many samples waited for a processor, where the machine tells."""
+    known = [flag for flag in flags if flag is not None]
+    if not known:
+        return "contention not known"
+    unknown = f", contention of {len(flags) - len(known)} more not known" if len(known) < len(flags) else ""
+    return f"{sum(map(bool, known))} of {len(known)} samples contended{unknown}"
 
 
 def fingerprint(run: Run) -> str:

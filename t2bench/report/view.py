@@ -10,6 +10,7 @@ from t2bench.analysis.results import Analysis, Effect, Estimate, Interval, Outco
 from t2bench.records import Record, Run
 
 TIME = "step_time_s"
+RATE = "tokens_per_s"
 PHASES = ("forward_time_s", "loss_time_s", "backward_time_s", "optimizer_time_s")
 SAVED = "saved_for_backward_bytes"
 COUNTED_PEAK = "tracked_peak_bytes"

@@ -6,7 +6,7 @@ import pytest
 
 from t2bench.analysis.analyse import analyse
 from t2bench.analysis.index import series_of
-from t2bench.records import Record, Run, decode, encode
+from t2bench.records import Metric, Record, Run, decode, encode
 
 SERIES = "train_step/fp32"
 
@@ -136,6 +136,66 @@ def test_the_first_bad_pass_decides_and_a_bad_launch_is_seen(factory, edited):
     assert effect_of(analysis, 128, "flash").num_launches == 2
 
 
+def test_of_two_bad_records_the_earlier_pass_decides_before_the_earlier_launch(factory, edited):
+    """The time pass fails in launch 0, the memory pass in its second launch: memory comes first."""
+    run = factory().build()
+    case = f"{SERIES}/L128/flash"
+    memory = next(r for r in run.records if (r.case, r.pass_) == (case, "memory"))
+    second = replace(memory, launch=1, status="oom", reason="killed")
+    changed = edited(
+        run, lambda r: replace(r, status="crashed") if (r.case, r.pass_, r.launch) == (case, "time", 0) else r
+    )
+    analysis = analyse(replace(changed, records=(*changed.records, second)))
+    assert outcome_of(analysis, 128, "flash").status == "oom"
+
+
+@pytest.mark.parametrize("launches", [1, 2, 3, 4])
+def test_tokens_per_second_and_step_time_say_the_same(factory, edited, launches):
+    """Contended samples are left out of the step time, and so out of the rate, whatever the record's own rate says."""
+
+    def change(record: Record) -> Record | None:
+        if record.pass_ != "time":
+            return record
+        step = record.metrics["step_time_s"]
+        slow = (*step.samples[:5], *(9 * s for s in step.samples[5:]))
+        turns = {**record.turns, "contended": [False] * 5 + [True] * 3}
+        value = sorted(slow)[4]
+        metrics = {
+            "step_time_s": replace(step, samples=slow, value=value),
+            "tokens_per_s": replace(record.metrics["tokens_per_s"], value=4 * record.axes["length"] / value),
+        }
+        return replace(record, metrics=metrics, turns=turns)
+
+    analysis = analyse(edited(factory(launches=launches).build(), change))
+    found = {(e.case, e.metric): e.interval for e in analysis.estimates}
+    for length in (128, 2048):
+        case = f"{SERIES}/L{length}/flash"
+        step, rate = found[case, "step_time_s"], found[case, "tokens_per_s"]
+        assert rate.value == pytest.approx(4 * length / step.value)
+        if launches > 1:
+            assert (rate.low, rate.high) == pytest.approx((4 * length / step.high, 4 * length / step.low))
+
+
+def test_operators_without_a_formula_are_named_and_leave_executed_flops_unknown(factory, edited):
+    case = f"{SERIES}/L128/flash"
+
+    def change(record: Record) -> Record | None:
+        if record.pass_ not in ("plan", "counters"):
+            return record
+        metrics = {**record.metrics, "executed_flops": Metric(value=5.0, unit="flops")}
+        hit = record.case == case and record.pass_ == "counters"
+        return replace(record, metrics=metrics, observed={"uncounted": ["aten.odd"] if hit else []})
+
+    analysis = analyse(edited(factory().build(), change))
+    assert f"executed FLOPs are n/a in {case}: no formula for aten.odd" in analysis.warnings
+    assert "executed_flops" not in analysis.counted[case]
+    assert "executed_flops" not in analysis.predicted[case]
+    assert analysis.counted[f"{SERIES}/L256/flash"]["executed_flops"] == 5.0
+    of_group = {(e.variant, e.metric) for e in analysis.effects if e.group == f"{SERIES}/L128"}
+    assert ("flash", "num_params") in of_group
+    assert ("flash", "executed_flops") not in of_group
+
+
 def test_of_a_record_written_twice_the_later_one_counts(factory):
     run = factory().build()
     again = next(r for r in run.records if r.pass_ == "counters" and r.variant == "flash")
@@ -146,16 +206,24 @@ def test_of_a_record_written_twice_the_later_one_counts(factory):
     assert outcome_of(analysis, 128, "flash").status == "crashed"
 
 
-@pytest.mark.parametrize("finished", ["2026-01-01", None])
-def test_launches_that_never_came_make_a_case_incomplete(factory, finished):
+@pytest.mark.parametrize(
+    ("stopped", "damage", "why"),
+    [
+        ("time limit", (), "the time limit was reached"),
+        (None, (), "the run was not finished"),
+        (None, ((7, "checksum"),), "records.jsonl is damaged"),
+        ("time limit", ((7, "checksum"),), "records.jsonl is damaged"),
+    ],
+)
+def test_launches_that_never_came_make_a_case_incomplete(factory, stopped, damage, why):
     run = factory().build()
     kept = tuple(r for r in run.records if not (r.pass_ == "time" and (r.launch > 0 or r.axes["length"] > 512)))
-    analysis = analyse(replace(run, records=kept, environment={**run.environment, "finished": finished}))
+    analysis = analyse(replace(run, records=kept, damage=damage, environment={**run.environment, "stopped": stopped}))
     short, long = outcome_of(analysis, 128, "flash"), outcome_of(analysis, 2048, "flash")
     assert (short.status, long.status) == ("incomplete", "incomplete")
     assert short.reason.startswith("1 of 3 launches")
-    assert ("time limit" if finished else "interrupted") in long.reason
-    assert short.expected is bool(finished)
+    assert long.reason.endswith(why)
+    assert short.expected is ("limit" in why)
 
 
 def test_any_beginning_of_a_journal_can_be_analysed(factory):

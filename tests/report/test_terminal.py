@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import re
 
@@ -6,7 +7,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from t2bench.analysis.results import Interval
-from t2bench.report import terminal, units
+from t2bench.report import cases, facts, headline, terminal, units, words
+from t2bench.report.view import View
 
 
 def shown(run, analysis, width=80, **options):
@@ -44,8 +46,8 @@ def test_verdict_says_how_much_and_how_sure(run_and_analysis):
 
 def test_failures_and_refusals_are_rows_with_reasons(run_and_analysis):
     text = " ".join(shown(*run_and_analysis).split())
-    for words in ("oom (predicted)", "refused", "crashed", "needs 12.4 GiB", "at least 512 tokens", "signal 9"):
-        assert words in text
+    for phrase in ("oom (predicted)", "refused", "crashed", "needs 12.4 GiB", "at least 512 tokens", "signal 9"):
+        assert phrase in text
     assert "71 % of the wall time" in text
     assert "hw 1a2b3c4d" in text
     assert text.endswith("report: results/r/report.html")
@@ -101,3 +103,35 @@ def test_an_ascii_stream_gets_replacements_instead_of_an_exception(synthetic, tm
     shown(run, analysis, file=file)
     file.flush()
     assert b"van?" in raw.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ([True, False], "1 of 2 samples contended"),
+        ([None, None], "contention not known"),
+        ([True, None, False], "1 of 2 samples contended, contention of 1 more not known"),
+    ],
+)
+def test_contention_that_the_machine_does_not_tell_is_not_none(run_and_analysis, flags, told):
+    run, analysis = run_and_analysis
+    record = next(r for r in run.records if r.pass_ == "time")
+    entry = dataclasses.replace(record.metrics["step_time_s"], samples=(1.0,) * len(flags))
+    changed = dataclasses.replace(
+        record, turns={"round": list(range(len(flags))), "contended": flags}, metrics={"step_time_s": entry}
+    )
+    small = dataclasses.replace(run, records=(changed,))
+    assert facts.honesty(small, analysis)[0].endswith(f"; {told}")
+    table = cases.samples(View(run=small, analysis=analysis))
+    assert table.rows[0][3].text == (units.NA if flags == [None, None] else "1")
+
+
+def test_the_large_figures_are_of_the_fastest_variant(run_and_analysis):
+    run, analysis = run_and_analysis
+    first = headline.tiles(View(run=run, analysis=dataclasses.replace(analysis, ladder=())))[0]
+    assert "flash" in first.meaning
+
+
+def test_memory_is_the_variants_over_the_references():
+    assert words.ratio(1.0, 2.0) == "0.50x"
+    assert words.ratio(4.0, 2.0) == "2.0x"
