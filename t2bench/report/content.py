@@ -22,6 +22,7 @@ class Content:
 
     Attributes:
         title: suite name and device.
+        subject: what was measured: model, tokens, text, threads.
         verdict: sentences, the most important first.
         speed, memory, scaling, ladder: tables of each chapter; empty where there is nothing to show.
         failures: (case or cases, status, reason) of what was not expected.
@@ -32,6 +33,7 @@ class Content:
     """
 
     title: str
+    subject: str
     verdict: tuple[str, ...]
     speed: tuple[Table, ...]
     memory: tuple[Table, ...]
@@ -49,6 +51,7 @@ def build(run: Run, analysis: Analysis) -> Content:
     view = View(run=run, analysis=analysis)
     return Content(
         title=facts.title(run),
+        subject=facts.subject(run),
         verdict=sentences.verdict(view),
         speed=tuple(tables.speed(view, series) for series in view.series),
         memory=tuple(table for series in view.series if (table := tables.memory(view, series)) is not None),

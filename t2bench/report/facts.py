@@ -17,6 +17,36 @@ def title(run: Run) -> str:
     return f"{name} on {device}" if device else name
 
 
+def subject(run: Run) -> str:
+    """What was measured, in one line: model, tokens, text, threads. Without these a speed-up is quoted as a law."""
+    variants = run.suite.get("variants")
+    first = variants[0] if isinstance(variants, (list, tuple)) and variants else {}
+    model = first.get("model", {}) if isinstance(first, Mapping) else {}
+    parts = []
+    if isinstance(model, Mapping) and model:
+        layers = {"encdec": ("enc_layers", "dec_layers"), "encoder": ("enc_layers",)}.get(
+            str(model.get("arch")), ("dec_layers",)
+        )
+        depth = "+".join(str(model.get(name, units.NA)) for name in layers)
+        sizes = ", ".join(f"{name} {model[name]}" for name in ("width", "heads", "ff", "vocab") if name in model)
+        parts.append(f"{model.get('arch', 'model')} with {depth} layers, {sizes}")
+    tokens = run.suite.get("tokens_per_step")
+    parts += [f"{tokens} tokens a step"] if isinstance(tokens, int) and tokens > 1 else []
+    data = run.environment.get("data")
+    sources = data.values() if isinstance(data, Mapping) else ()
+    parts += list(
+        dict.fromkeys(str(s["description"]) for s in sources if isinstance(s, Mapping) and "description" in s)
+    )
+    threads = _mapping(run, "torch").get("threads")
+    parts += [f"{threads} thread{'s' if threads != 1 else ''}"] if isinstance(threads, int) else []
+    return "; ".join(parts)
+
+
+def _mapping(run: Run, key: str) -> Mapping[str, Any]:
+    value = run.environment.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
 def honesty(run: Run, analysis: Analysis) -> tuple[str, ...]:
     """What a careful reader asks first, in a few short lines."""
     rounds = [len(set(r.turns.get("round", ()))) for r in run.records if r.pass_ == "time" and r.turns.get("round")]
@@ -97,10 +127,8 @@ def suite_yaml(run: Run) -> str:
 
 def subtitle(run: Run) -> str:
     """Machine, software and date in one line, as far as the run knows them."""
-    host, torch = run.environment.get("host"), run.environment.get("torch")
-    host = host if isinstance(host, Mapping) else {}
-    torch = torch if isinstance(torch, Mapping) else {}
+    host, torch = _mapping(run, "host"), _mapping(run, "torch")
     machine = next((str(host[key]) for key in ("gpu", "device_name", "cpu", "cpu_model") if host.get(key)), "")
-    version = f"torch {torch['version']}" if torch.get("version") else ""
+    version = f"torch {torch['torch']}" if torch.get("torch") else ""
     started = str(run.environment.get("started") or "")[:16].replace("T", " ")
     return "  |  ".join(part for part in (machine, version, started, f"run {run.id}") if part)

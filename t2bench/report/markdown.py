@@ -32,7 +32,7 @@ def render(run: Run, analysis: Analysis) -> str:
     chapters.append(("Behind the numbers", _list(content.honesty)))
     command = facts.command(run)
     chapters += [("Reproduce", ["```console", safe.code(safe.clean(command, limit=2000)), "```"])] if command else []
-    return _fitted(f"# {inert(content.title)}", chapters)
+    return _fitted(f"# {inert(content.title)}\n\n{inert(content.subject)}", chapters)
 
 
 def _fitted(title: str, chapters: Sequence[tuple[str, list[str]]]) -> str:

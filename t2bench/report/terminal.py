@@ -35,6 +35,8 @@ def show(run: Run, analysis: Analysis, console: Console, report_path: str | Path
     """
     content = build(run, analysis)
     _line(console, content.title, "bold")
+    if content.subject:
+        _wrapped(console, content.subject, style="dim")
     for sentence in content.verdict[:_MAX_NOTES]:
         _wrapped(console, sentence, bullet="- " if len(content.verdict) > 1 else "")
     _more(console, len(content.verdict))
