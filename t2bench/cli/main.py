@@ -65,7 +65,7 @@ def cli() -> None:
     """What does each modernisation of the transformer buy you, on your hardware?
 
     \b
-    t2bench run                            the quickstart suite, about a minute on a CPU
+    t2bench run                            the quickstart suite, a minute or two on a CPU
     t2bench run suites/long_context.yaml   time and memory over sequence length
     t2bench list variants                  what can be compared
     """  # noqa: D301 (click reads the backspace character as "keep these lines")

