@@ -99,6 +99,9 @@ def _rows_of_case(baseline: Index, candidate: Index, group: str, case: str, note
             else:
                 effect = unpaired_effect(pair, after, before, warnings=(NOT_PAIRED_RUNS,))
             effect = None if effect is None else weighed(effect, [(candidate, case), (baseline, case)])
+            if effect is not None and not effect.doubt and metric not in COUNTED:
+                # The interval knows the spread of launches, not what the machine did between the two runs.
+                effect = replace(effect, verdict="undecidable", mde=None, p_value=None, doubt=NOT_PAIRED_RUNS)
         yield ComparisonRow(
             case=case,
             metric=metric,
