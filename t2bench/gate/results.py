@@ -30,8 +30,8 @@ LAYER_WORDS: Mapping[str, str] = {
 }
 
 # pass: shown to be no worse than the tolerance allows. fail: proven worse. inconclusive: neither. warn: worth a look,
-# never red. missing: in the baseline, not in the candidate (red). new: only in the candidate. improved: an exact counter
-# fell; accept it, or the next rise up to the old value goes unseen. demoted: a counter that is not exact here.
+# never red. missing: in the baseline, not in the candidate (red). new: only in the candidate. improved: an exact
+# counter fell; accept it, or the next rise up to the old value goes unseen. demoted: a counter that is not exact here.
 # advisory: judged, but not part of the family that decides.
 RowVerdict = Literal["pass", "fail", "inconclusive", "warn", "missing", "new", "improved", "demoted", "advisory"]
 ROW_VERDICTS: tuple[RowVerdict, ...] = get_args(RowVerdict)
