@@ -30,7 +30,7 @@ def attend(
         k_BGSK: keys, same dtype and device.
         v_BGSK: values, same dtype and device.
         mask: which keys a query may see.
-        backend: a value of `t2bench.spec.model.Backend`.
+        backend: a value of `t2bench.spec.axes.Backend`.
         dropout_p: probability of dropping an attention weight (0 outside training).
         scale: factor on the scores; None means 1 / sqrt(K).
 

@@ -37,7 +37,7 @@ def check_rows(
     """Check NUM_ROWS rows of one group of heads.
 
     Args:
-        backend: a value of `t2bench.spec.model.Backend`.
+        backend: a value of `t2bench.spec.axes.Backend`.
         heads: query heads; those of one key/value head are computed.
         kv_heads: key/value heads.
         head_dim: features per head.

@@ -116,7 +116,7 @@ def check_attention(
     """Check one back end as an operator: numerics forward and backward, and which back end ran.
 
     Args:
-        backend: a value of `t2bench.spec.model.Backend`.
+        backend: a value of `t2bench.spec.axes.Backend`.
         heads: query heads; at most two groups of them are computed.
         kv_heads: key/value heads.
         head_dim: features per head.

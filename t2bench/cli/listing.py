@@ -67,20 +67,21 @@ def _suites() -> list[Row]:
 def _axes() -> list[Row]:
     from dataclasses import fields
 
-    from t2bench.spec.model import AXIS_KINDS, ModelSpec, PositionSpec
+    from t2bench.spec.axes import NESTED
+    from t2bench.spec.model import AXIS_KINDS, ModelSpec
     from t2bench.spec.schema import attribute_docs, values_of
 
     rows = []
     holders: tuple[tuple[type, str, Any], ...] = (
         (ModelSpec, "", ModelSpec()),
-        (PositionSpec, "position.", PositionSpec()),
+        *((cls, f"{name}.", cls()) for name, cls in NESTED.items()),
     )
     for cls, prefix, default in holders:
         docs = attribute_docs(cls)
         for axis in fields(cls):
             name = f"{prefix}{axis.name}"
             row = {"name": name, "kind": AXIS_KINDS[name.partition(".")[0]], "default": getattr(default, axis.name)}
-            if name != "position":
+            if name not in NESTED:
                 rows.append({**row, "values": values_of(cls, axis.name), "summary": docs[axis.name]})
     return rows
 

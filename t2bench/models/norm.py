@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2bench.spec.model import NormKind
+from t2bench.spec.axes import NormKind
 
 
 class Norm(nn.Module):

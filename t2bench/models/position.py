@@ -18,7 +18,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from t2bench.spec.model import ModelSpec, PairLayout
+from t2bench.spec.axes import PairLayout
+from t2bench.spec.model import ModelSpec
 
 Rotation = tuple[Tensor, ...]  # see `rotation_tables`
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, get_args
 
-from t2bench.spec.model import STRICT, ModelSpec
+from t2bench.spec.axes import STRICT
+from t2bench.spec.model import ModelSpec
 
 WorkloadKind = Literal["attention", "forward", "train_step"]
 Dtype = Literal["fp32", "bf16", "fp16"]

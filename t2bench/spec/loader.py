@@ -13,6 +13,7 @@ import yaml
 from t2bench.spec.case import WorkloadSpec
 from t2bench.spec.check import check_meaning
 from t2bench.spec.errors import Mark, SpecError, SuiteErrors, did_you_mean, listing
+from t2bench.spec.gate import gate_of, plain_gate
 from t2bench.spec.layers import find_suite, for_device, merge, read_layers, read_overrides, suite_names
 from t2bench.spec.model import ModelSpec
 from t2bench.spec.plan import expand, refuse_empty
@@ -193,6 +194,7 @@ def _suite(tree: Node, variants: tuple[Variant, ...], device: str, source: str, 
         tokens_per_step=body.get("tokens_per_step", 0),
         measure=_measure(body.get("measure", {})),
         limits=Limits(**body.get("limits", {})),
+        gate=gate_of(body.get("gate", {})),
         exclude=tuple(body.get("exclude", ())),
         include=tuple(_included(entry) for entry in body.get("include", ())),
         ladder=tuple(body.get("ladder", ())),
@@ -257,6 +259,7 @@ def _resolved(suite: Suite) -> dict[str, Any]:
         "exclude": [dict(entry) for entry in suite.exclude],
         "measure": asdict(suite.measure),
         "limits": asdict(suite.limits),
+        "gate": plain_gate(suite.gate),
         "ladder": list(suite.ladder),
         "seed": suite.seed,
         "ghost": suite.ghost,

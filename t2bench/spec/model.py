@@ -14,47 +14,34 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
-Arch = Literal["encdec", "encoder", "decoder"]
-PositionKind = Literal["sinusoidal", "learned", "none", "rope"]
-PairLayout = Literal["interleaved", "halves"]
-Activation = Literal["relu", "gelu", "gelu_tanh", "silu"]
-NormKind = Literal["layer", "rms"]
-NormPlace = Literal["post", "pre"]
-Tie = Literal["all", "decoder", "none"]
-Backend = Literal["math", "sdpa_math", "sdpa_flash", "sdpa_efficient", "sdpa_cudnn"]
-Projections = Literal["separate", "fused_kv", "fused_qkv"]
-Loss = Literal["dense", "chunked"]
-AxisKind = Literal["function", "implementation", "approximation"]
-
-BACKENDS: tuple[str, ...] = get_args(Backend)
-
-# What pydantic is told when the YAML layer validates these dataclasses: unknown keys and silent conversions are errors.
-STRICT: dict[str, Any] = {"extra": "forbid", "strict": True}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PositionSpec:
-    """How the model knows where a token stands.
-
-    Attributes:
-        kind: `sinusoidal` (Vaswani et al. 2017, section 3.5), `learned` (Gehring et al. 2017), `none`, or `rope`
-            (Su et al. 2021, eq. 34).
-        layout: which two features form a sine/cosine (sinusoidal) or rotation (rope) pair: `interleaved` (2i, 2i+1)
-            as in both papers, or `halves` (i, i + n/2) as in Marian and Llama.
-        theta: base of the geometric series of wavelengths.
-        fraction: share of each head's features that rope rotates (1.0 all; GPT-NeoX 0.25).
-        max_len: rows of the learned table; a longer input is refused. Other kinds ignore it.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    kind: PositionKind = "sinusoidal"
-    layout: PairLayout = "interleaved"
-    theta: float = 10000.0
-    fraction: float = 1.0
-    max_len: int = 1024
+from t2bench.spec.axes import (
+    NESTED,
+    STRICT,
+    Activation,
+    Arch,
+    AxisKind,
+    Backend,
+    Bridge,
+    CacheKind,
+    Checkpoint,
+    Compile,
+    Loss,
+    NormKind,
+    NormPlace,
+    NormSpan,
+    Padding,
+    PatternSpec,
+    PositionSpec,
+    Projections,
+    Quant,
+    Recurrence,
+    Residual,
+    Score,
+    Tie,
+)
+from t2bench.spec.possible import impossibilities
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +50,11 @@ class ModelSpec:
 
     Attributes:
         arch: `encdec`, `encoder` (bidirectional) or `decoder` (causal).
+        recurrence: `none`: a transformer; `rnn` (Elman 1990), `gru` (Cho et al. 2014) or `lstm` (Hochreiter &
+            Schmidhuber 1997): a recurrent baseline of the same interface, for which only the sizes, `tie`,
+            `embed_scale`, `dropout`, `bridge`, `score` and `loss` mean something, and `ff` is the hidden size.
+        bridge: how a recurrent decoder hears the source: `attention` over all encoder states by `score` (Bahdanau et
+            al. 2015 when additive, Luong et al. 2015 when dot) or only the last `state` (Sutskever et al. 2014).
         width: model width d, shared by embeddings and residual stream.
         heads: query heads H.
         kv_heads: key/value heads G (grouped-query attention, Ainslie et al. 2023); None means G = H.
@@ -74,23 +66,49 @@ class ModelSpec:
         vocab_multiple: the embedding and output tables are padded up to a multiple of this.
         tie: `all` (source, target and output share one table; Press & Wolf 2017), `decoder` (target and output share
             one), `none`. With one embedding only (`encoder`, `decoder`) `all` and `decoder` mean the same.
-        position: see PositionSpec. RoPE acts on self-attention only: cross-attention relates two different texts.
+        position: see PositionSpec. Schemes that act inside attention act on self-attention only: cross-attention
+            relates two different texts.
+        pattern: which tokens self-attention may look at, see PatternSpec.
+        memory: positions of the segment before that each layer still sees, without gradient (Transformer-XL, Dai et
+            al. 2019, section 3.2); decoder only, 0 for none.
+        score: `scaled_dot` q.k / sqrt(K); `dot` q.k (T5 folds the scale into its initialisation); `additive`
+            v.tanh(q + k) (Bahdanau et al. 2015, appendix A.1.2; Vaswani et al. 2017, section 3.2.1).
+        attention_softcap: scores become c tanh(score / c) (Gemma 2); None for none.
         activation: feed-forward non-linearity; `gelu` is the exact erf form, `gelu_tanh` its approximation
-            (Hendrycks & Gimpel 2016).
+            (Hendrycks & Gimpel 2016); `relu2` is relu squared (So et al. 2021).
         gated: feed-forward is (act(x W) * x V) W2 (GLU variants, Shazeer 2020) instead of act(x W) W2.
         norm: `layer` (Ba et al. 2016) or `rms` (Zhang & Sennrich 2019).
-        norm_place: `post` N(x + f(x)) or `pre` x + f(N(x)) (Xiong et al. 2020).
+        norm_place: `post` N(x + f(x)), `pre` x + f(N(x)) (Xiong et al. 2020), `sandwich` x + N(f(N(x))) (Ding et al.
+            2021; Gemma 2) or `inner` x + N(f(x)) (Liu et al. 2021, Swin v2; OLMo 2).
         final_norm: one more norm after the last layer of each stack.
         norm_eps: epsilon inside the norm's square root.
-        qk_norm: RMS norm per head on queries and keys before positions are applied (Henry et al. 2020; Qwen3).
-        embed_norm: layer norm on the summed embeddings (BERT).
+        qk_norm: RMS norm on queries and keys before positions are applied (Henry et al. 2020; Qwen3).
+        qk_norm_span: what that norm is over: each `head` by itself, or the whole `width` of all heads (OLMo 2).
+        embed_norm: layer norm on the summed embeddings (BERT, BLOOM).
         bias: biases in all linear layers of attention and feed-forward (never in the output projection).
         embed_scale: embeddings are multiplied by sqrt(width) (Vaswani et al. 2017, section 3.4).
+        head_scale: hidden states are divided by sqrt(width) before the output table (T5 with tied tables).
+        logit_softcap: logits become c tanh(logit / c) (Gemma 2); None for none.
+        residual: `serial` sub-layers; `parallel`: attention and feed-forward read the same input and are added
+            together (GPT-J, GPT-NeoX; pre-norm decoders and encoders); `none`: no residual connections at all.
         dropout: on embeddings, sub-layer outputs and feed-forward activations.
         attention_dropout: on attention probabilities. Some back ends cannot do it and are refused.
+        factory: a user's own module instead of ours: name of a registered factory, which is called with this spec;
+            empty for ours.
         attention: back end that computes softmax(QK^T / sqrt(K)) V. Implementation axis: must not change the result.
+        padding: how sequences of several lengths share a batch: `mask` (padded, keys masked), `packed` (one after the
+            other, no padding) or `nested` (torch's jagged tensors). Implementation axis; without ragged batches all
+            three are the same.
         projections: `separate` W_q, W_k, W_v, or fused into fewer, larger matrix products. Implementation axis.
-        loss: `dense` materialises all logits; `chunked` scores a slice of positions at a time. Implementation axis.
+        loss: `dense` materialises all logits; `chunked` scores a slice of positions at a time, again in the backward
+            pass; `fused` makes the gradients with the scores, so that nothing is computed twice. Implementation axis.
+        compile: torch.compile mode. Implementation axis.
+        cache: what decoding keeps: all keys and values (`on`), the same in buffers of fixed size (`static`), or nothing
+            (`off`: everything is computed again for each token). Implementation axis.
+        checkpoint: activations are computed again in the backward pass instead of kept: of whole layers (`full`) or
+            of everything in them but matrix products and attention (`selective`). Implementation axis.
+        quant: weights in 8 or 4 bits (`int8wo`, `int4wo`), activations too (`int8dyn`, `fp8`), by torchao.
+            Approximation axis: costs quality.
 
     Raises:
         ValueError: an impossible combination (the message names the fields).
@@ -99,6 +117,8 @@ class ModelSpec:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     arch: Arch = "encdec"
+    recurrence: Recurrence = "none"
+    bridge: Bridge = "attention"
     width: int = 512
     heads: int = 8
     kv_heads: int | None = None
@@ -110,6 +130,10 @@ class ModelSpec:
     vocab_multiple: int = 1
     tie: Tie = "all"
     position: PositionSpec = field(default_factory=PositionSpec)
+    pattern: PatternSpec = field(default_factory=PatternSpec)
+    memory: int = 0
+    score: Score = "scaled_dot"
+    attention_softcap: float | None = None
     activation: Activation = "relu"
     gated: bool = False
     norm: NormKind = "layer"
@@ -117,17 +141,27 @@ class ModelSpec:
     final_norm: bool = False
     norm_eps: float = 1e-5
     qk_norm: bool = False
+    qk_norm_span: NormSpan = "head"
     embed_norm: bool = False
     bias: bool = True
     embed_scale: bool = True
+    head_scale: bool = False
+    logit_softcap: float | None = None
+    residual: Residual = "serial"
     dropout: float = 0.0
     attention_dropout: float = 0.0
+    factory: str = ""
     attention: Backend = "math"
+    padding: Padding = "mask"
     projections: Projections = "separate"
     loss: Loss = "dense"
+    compile: Compile = "off"
+    cache: CacheKind = "on"
+    checkpoint: Checkpoint = "off"
+    quant: Quant = "none"
 
     def __post_init__(self) -> None:
-        for problem in _impossibilities(self):
+        for problem in impossibilities(self):
             raise ValueError(problem)
 
     @property
@@ -168,7 +202,8 @@ class ModelSpec:
     def from_dict(cls, data: Mapping[str, Any]) -> ModelSpec:
         """Rebuild a spec from `to_dict`. For our own files; user input goes through the YAML layer, which explains."""
         values = dict(data)
-        values["position"] = PositionSpec(**values.get("position", {}))
+        for name, cls_of in NESTED.items():
+            values[name] = cls_of(**values.get(name, {}))
         return cls(**values)
 
     @property
@@ -184,41 +219,15 @@ class ModelSpec:
 
 
 # The kind of every axis. Reports never mix them: a function axis needs a quality number, an implementation axis must be
-# numerically equivalent, so that only its speed and memory are in question.
-IMPLEMENTATION_AXES = frozenset({"attention", "projections", "loss"})
-AXIS_KINDS: dict[str, AxisKind] = {
-    f.name: "implementation" if f.name in IMPLEMENTATION_AXES else "function" for f in fields(ModelSpec)
-}
+# numerically equivalent, so that only its speed and memory are in question, and an approximation axis needs both.
+IMPLEMENTATION_AXES = frozenset({"attention", "padding", "projections", "loss", "compile", "cache", "checkpoint"})
+APPROXIMATION_AXES = frozenset({"quant"})
 
 
-def _impossibilities(spec: ModelSpec) -> list[str]:
-    """Every reason why this spec cannot be built, in the words a user reads."""
-    found: list[str] = []
-    for name in ("width", "heads", "ff", "enc_layers", "dec_layers", "vocab", "vocab_multiple"):
-        if getattr(spec, name) < 1:
-            found.append(f"{name} must be at least 1, got {getattr(spec, name)}")
-    for name in ("dropout", "attention_dropout"):
-        if not 0.0 <= getattr(spec, name) < 1.0:
-            found.append(f"{name} must be at least 0 and below 1, got {getattr(spec, name)}")
-    if spec.norm_eps <= 0.0:
-        found.append(f"norm_eps must be positive, got {spec.norm_eps}")
-    if found:
-        return found
-    if spec.head_dim is None and spec.width % spec.heads:
-        found.append(f"width {spec.width} is not divisible by heads {spec.heads} (or give head_dim)")
-    if spec.head_dim is not None and spec.head_dim < 1:
-        found.append(f"head_dim must be at least 1, got {spec.head_dim}")
-    if spec.num_kv_heads < 1 or spec.heads % spec.num_kv_heads:
-        found.append(f"heads {spec.heads} is not divisible by kv_heads {spec.num_kv_heads}")
-    position = spec.position
-    if position.theta <= 0.0:
-        found.append(f"position.theta must be positive, got {position.theta}")
-    if not 0.0 < position.fraction <= 1.0:
-        found.append(f"position.fraction must be above 0 and at most 1, got {position.fraction}")
-    elif position.kind == "rope" and (spec.rotary_dim < 2 or spec.rotary_dim % 2):
-        found.append(f"rope rotates pairs: head_dim {spec.dim_per_head} x fraction {position.fraction} must be even")
-    if position.kind == "sinusoidal" and spec.width % 2:
-        found.append(f"sinusoidal positions come in pairs: width {spec.width} must be even")
-    if position.kind == "learned" and position.max_len < 1:
-        found.append(f"position.max_len must be at least 1, got {position.max_len}")
-    return found
+def _kind(axis: str) -> AxisKind:
+    if axis in APPROXIMATION_AXES:
+        return "approximation"
+    return "implementation" if axis in IMPLEMENTATION_AXES else "function"
+
+
+AXIS_KINDS: dict[str, AxisKind] = {f.name: _kind(f.name) for f in fields(ModelSpec)}

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
+from t2bench.spec.axes import NESTED, PositionSpec
 from t2bench.spec.case import GHOST_SUFFIX, Case, Plan, Refusal, WorkloadSpec
 from t2bench.spec.errors import Mark, SpecError, SuiteErrors, listing, show
-from t2bench.spec.model import ModelSpec, PositionSpec
+from t2bench.spec.model import ModelSpec
 from t2bench.spec.presets import at_point
 from t2bench.spec.refusals import refusal
 from t2bench.spec.suite import Suite, Variant
@@ -182,7 +183,7 @@ def _matches(case: Case, model: ModelSpec, key: str, values: Any) -> bool:
     if key in ("variant", "length", "dtype", "batch"):
         return getattr(case, key) in values
     actual = getattr(model, key)
-    if isinstance(actual, PositionSpec):
+    if key in NESTED:
         return any(all(getattr(actual, part) == wanted for part, wanted in value.items()) for value in values)
     return actual in values
 

@@ -5,7 +5,7 @@ from the defaults of `ModelSpec`. Lists of whole configurations drift apart; sin
 
 How a variant resolves, also for those that a suite defines:
 
-1. the `set` of every preset in the chain, from the root up; a nested axis (`position`) is merged key by key;
+1. the `set` of every preset in the chain, from the root up; a nested axis (`position`, `pattern`) is merged key by key;
 2. the suite's `model:`, which holds for all variants;
 3. the `set` of the variants that the suite itself defines, from the root up;
 4. `scale`, which states a size relative to what steps 1 to 3 gave, so that it survives a suite's other width:
@@ -28,7 +28,8 @@ from typing import Any
 
 import yaml
 
-from t2bench.spec.model import ModelSpec, PositionSpec
+from t2bench.spec.axes import NESTED
+from t2bench.spec.model import ModelSpec
 from t2bench.spec.suite import Variant
 
 SCALABLE = ("ff", "kv_heads")
@@ -116,7 +117,8 @@ def resolve(chain: Sequence[Recipe], *, shared: Mapping[str, Any] | None = None,
     _apply(values, scale, chain)
     _merge(values, shared or {})
     _apply(values, scale, own)
-    values["position"] = PositionSpec(**values.get("position", {}))
+    for name, cls in NESTED.items():
+        values[name] = cls(**values.get(name, {}))
     values.update(_scaled(scale, values, SCALABLE))
     last = (*chain, *own)[-1]
     return Variant(
@@ -131,8 +133,8 @@ def at_point(variant: Variant, fields: Mapping[str, Any]) -> ModelSpec:
         ValueError: the fields do not make a model.
     """
     values = dict(fields)
-    if "position" in values:
-        values["position"] = replace(variant.model.position, **values["position"])
+    for name in NESTED.keys() & values.keys():
+        values[name] = replace(getattr(variant.model, name), **values[name])
     followers = [name for name, leader in (("ff", "ff"), ("kv_heads", "heads")) if leader in fields]
     if "kv_heads" in fields:
         followers = [name for name in followers if name != "kv_heads"]

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, 
 
 from pydantic import Discriminator, Field, Tag, TypeAdapter
 
+from t2bench.spec.axes import NESTED, STRICT
 from t2bench.spec.case import MAX_LENGTH, DeviceKind, Dtype, WorkloadSpec
-from t2bench.spec.model import STRICT, ModelSpec, PositionSpec
+from t2bench.spec.gate import GATE_METRICS, Gate, Margin
+from t2bench.spec.model import ModelSpec
 from t2bench.spec.suite import Limits, Measure
 
 PROFILES = ("cpu", "cuda")
@@ -62,7 +64,8 @@ _MOST_S = 1_000_000  # in milliseconds it still fits the 32 bits that waiting fo
 _PROBABILITY = Range(high=1, high_open=True)
 RANGES: dict[str, Range] = {
     **dict.fromkeys(["length", "batch", "width", "heads", "kv_heads", "head_dim", "ff", "vocab"], _SIZE),
-    **dict.fromkeys(["vocab_multiple", "max_len"], _SIZE),
+    **dict.fromkeys(["vocab_multiple", "max_len", "original_len", "window", "buckets", "max_distance"], _SIZE),
+    **dict.fromkeys(["memory", "global_tokens"], Range(whole=True, cap=MAX_LENGTH)),
     **dict.fromkeys(["enc_layers", "dec_layers"], _LAYERS),
     "launches": Range(whole=True, low=1, cap=10_000),
     "rounds": Range(whole=True, low=1, cap=100_000),
@@ -72,11 +75,15 @@ RANGES: dict[str, Range] = {
     "seed": Range(whole=True, cap=(1 << 32) - 1),
     "theta": Range(low=1, cap=10**12),
     "norm_eps": Range(low_open=True, cap=1),
+    "scaling_factor": Range(low=1, cap=1 << 20),
+    **dict.fromkeys(["attention_softcap", "logit_softcap"], Range(low_open=True, cap=10**6)),
     "memory_gib": Range(low_open=True, cap=1_000_000),
     **dict.fromkeys(["case_timeout_s", "max_time_s"], Range(low_open=True, cap=_MOST_S)),
     **dict.fromkeys(["min_sample_s", "warmup_s", "warmup_max_s"], Range(cap=_MOST_S)),
     **dict.fromkeys(["dropout", "attention_dropout"], _PROBABILITY),
     **dict.fromkeys(["fraction", "clean_share"], Range(low_open=True, high=1)),
+    **dict.fromkeys(["tolerance", "detect"], Range(cap=1000)),
+    "alpha": Range(low_open=True, high=0.2),
 }
 
 
@@ -131,7 +138,6 @@ def _name_or(entry: Any, name: Any = str) -> Any:
 
 # Built from the dataclasses at import, so for a static checker they are opaque.
 if TYPE_CHECKING:
-    PositionFields: TypeAlias = Any
     ModelFields: TypeAlias = Any
     WorkloadEntry: TypeAlias = Any
     Axes: TypeAlias = Any
@@ -139,14 +145,16 @@ if TYPE_CHECKING:
     Matches: TypeAlias = Any
     MeasureFields: TypeAlias = Any
     LimitFields: TypeAlias = Any
+    GateFields: TypeAlias = Any
     VariantItem: TypeAlias = Any
 else:
     _Size = Annotated[int, _SIZE.constraint]
     WorkloadEntry = _partial("WorkloadEntry", _field_types(WorkloadSpec))
     _Workload = _name_or(WorkloadEntry, Literal["attention", "forward", "train_step"])
     _MODEL = _field_types(ModelSpec)
-    PositionFields = _partial("Position", _field_types(PositionSpec))
-    _MODEL["position"] = Annotated[PositionFields, Field(description=attribute_docs(ModelSpec)["position"])]
+    for _name, _cls in NESTED.items():
+        _nested = _partial(_name.capitalize(), _field_types(_cls))
+        _MODEL[_name] = Annotated[_nested, Field(description=attribute_docs(ModelSpec)[_name])]
     ModelFields = _partial("Model", _MODEL)
     _AXES = {"workload": _Workload, "length": _Size, "dtype": Dtype, "batch": _Size, **_MODEL}
     _NON_EMPTY = Field(min_length=1)
@@ -158,6 +166,9 @@ else:
     Matches = _partial("Match", {**_LISTED, "variant": _NAMES, "workload": _NAMES})
     MeasureFields = _partial("Measure", _field_types(Measure))
     LimitFields = _partial("Limits", _field_types(Limits))
+    _Use = _name_or(_partial("Margin", _field_types(Margin)), Literal["exact", "off"])
+    GateMetrics = _partial("GateMetrics", dict.fromkeys(GATE_METRICS, _Use))
+    GateFields = _partial("Gate", {**_field_types(Gate), "metrics": GateMetrics})
 
 
 @dataclass(kw_only=True, slots=True)
@@ -214,6 +225,7 @@ class ProfileFields:
     exclude: list[ExcludeEntry] | None = None
     measure: MeasureFields = None
     limits: LimitFields = None
+    gate: GateFields = None
     ladder: list[str] | None = None
     seed: Annotated[int, RANGES["seed"].constraint] | None = None
     ghost: bool | None = None
@@ -265,7 +277,7 @@ KEYS_BELOW: dict[str, tuple[str, ...]] = {
     "scale": _keys(Scale),
     "model": _keys(ModelSpec),
     "set": _keys(ModelSpec),
-    "position": _keys(PositionSpec),
+    **{name: _keys(cls) for name, cls in NESTED.items()},
     "workload": _keys(WorkloadSpec),
     "matrix": ("workload", "length", "dtype", "batch", "causal", "backward", *_keys(ModelSpec)),
     "include": ("variant", "workload", "length", "dtype", "batch", *_keys(ModelSpec)),
@@ -273,6 +285,9 @@ KEYS_BELOW: dict[str, tuple[str, ...]] = {
     "exclude": _keys(ExcludeEntry),
     "measure": _keys(Measure),
     "limits": _keys(Limits),
+    "gate": _keys(Gate),
+    "metrics": GATE_METRICS,
+    **dict.fromkeys(GATE_METRICS, _keys(Margin)),
 }
 
 
@@ -290,8 +305,9 @@ def json_schema() -> dict[str, Any]:
     for definition in ("Matrix", "Match"):
         for name, prop in schema["$defs"][definition]["properties"].items():
             schema["$defs"][definition]["properties"][name] = {"anyOf": [prop, prop["items"]]}
-    kinds = schema["$defs"]["Position"]["properties"]["kind"]["enum"]
-    schema["$defs"]["Position"] = {"anyOf": [{"enum": kinds}, schema["$defs"]["Position"]]}
+    for name in map(str.capitalize, NESTED):
+        kinds = schema["$defs"][name]["properties"]["kind"]["enum"]
+        schema["$defs"][name] = {"anyOf": [{"enum": kinds}, schema["$defs"][name]]}
     _drop_null_defaults(schema)
     return schema
 

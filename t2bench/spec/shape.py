@@ -9,7 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from t2bench.spec.axes import NESTED
 from t2bench.spec.errors import SpecError, did_you_mean, listing, show
+from t2bench.spec.gate import share_of
 from t2bench.spec.schema import KEYS_BELOW, RANGES, adapter
 from t2bench.spec.yamltree import Node
 
@@ -19,20 +21,22 @@ Path = tuple[str | int, ...]
 def normalise(node: Node, key: str = "") -> None:
     """Write out the shorthands in place: a single matrix value is a list of one, `position: rope` a mapping."""
     for name, child in node.items():
+        if name in ("tolerance", "detect", "alpha"):
+            child.value = share_of(child.value)
         if key in ("matrix", "match") or (key == "include" and name == "variant"):
             if not isinstance(child.value, list):
                 node.value[name] = Node([child], child.mark, implied=True)
             for each in node.value[name].elements():
-                _expand_position(name, each)
+                _expand_nested(name, each)
         else:
-            _expand_position(name, child)
+            _expand_nested(name, child)
         normalise(node.value[name], name)
     for child in node.elements():
         normalise(child, key)
 
 
-def _expand_position(name: str, node: Node) -> None:
-    if name == "position" and isinstance(node.value, str):
+def _expand_nested(name: str, node: Node) -> None:
+    if name in NESTED and isinstance(node.value, str):
         node.value = {"kind": Node(node.value, node.mark)}
         node.key_marks = {"kind": node.mark}
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from t2bench.spec.model import STRICT, ModelSpec
+from t2bench.spec.axes import STRICT
+from t2bench.spec.gate import Gate
+from t2bench.spec.model import ModelSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +93,7 @@ class Suite:
         reference: name of the variant that effects are measured against.
         matrix: axis name -> values, in suite order (`workload`, `length`, `dtype`, `batch`, or a ModelSpec field).
         tokens_per_step: constant tokens per step: batch = max(1, tokens_per_step // length) unless `batch` is given.
+        gate: which metrics a gate judges, and how much worse each may get.
         exclude: entries {"match": {key: value or list}, "reason": text}.
         include: extra matrix points {key: value}, each a full or partial point (missing keys take the first value).
         ladder: variant names, each compared with the one before; empty for none.
@@ -108,6 +111,7 @@ class Suite:
     tokens_per_step: int
     measure: Measure = field(default_factory=Measure)
     limits: Limits = field(default_factory=Limits)
+    gate: Gate = field(default_factory=Gate)
     exclude: tuple[Mapping[str, Any], ...] = ()
     include: tuple[Mapping[str, Any], ...] = ()
     ladder: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from t2bench.models.loss import IGNORE
-from t2bench.spec.model import Arch
+from t2bench.spec.axes import Arch
 from t2bench.workloads.text import MASK
 
 NUM_BATCHES = 4

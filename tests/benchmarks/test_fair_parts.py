@@ -12,7 +12,8 @@ from t2bench.attention.dispatch import attend
 from t2bench.attention.mask import Mask
 from t2bench.models.norm import Norm
 from t2bench.models.position import PositionTables, rotate
-from t2bench.spec.model import ModelSpec, PositionSpec
+from t2bench.spec.axes import PositionSpec
+from t2bench.spec.model import ModelSpec
 
 ROWS, WIDTH, HEADS, LENGTH = 1024, 512, 8, 512
 HEAD_DIM = WIDTH // HEADS

@@ -14,7 +14,8 @@ from t2bench.models.init import load_logical, logical_parameters
 from t2bench.models.norm import Norm
 from t2bench.models.position import PositionTables, rotate
 from t2bench.models.transformer import build
-from t2bench.spec.model import ModelSpec, PositionSpec
+from t2bench.spec.axes import PositionSpec
+from t2bench.spec.model import ModelSpec
 
 SMALL = ModelSpec(width=16, heads=2, ff=24, enc_layers=1, dec_layers=1, vocab=30)
 

@@ -18,8 +18,9 @@ import t2bench.models.transformer
 from t2bench.attention import math, sdpa
 from t2bench.attention.mask import Mask
 from t2bench.models.truth import check, check_case
+from t2bench.spec.axes import PositionSpec
 from t2bench.spec.case import Case, WorkloadSpec
-from t2bench.spec.model import ModelSpec, PositionSpec
+from t2bench.spec.model import ModelSpec
 from t2bench.spec.presets import preset, preset_names
 
 MATH = ModelSpec(width=32, heads=4, kv_heads=2, ff=48, enc_layers=2, dec_layers=2, vocab=60)

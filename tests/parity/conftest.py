@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from t2bench.spec.model import ModelSpec, PositionSpec
+from t2bench.spec.axes import PositionSpec
+from t2bench.spec.model import ModelSpec
 
 B, T, S, V = 2, 11, 13, 40
 SMALL = {"width": 32, "heads": 4, "ff": 48, "enc_layers": 2, "dec_layers": 2, "vocab": V}

@@ -10,8 +10,9 @@ from torch import Tensor
 from t2bench.attention.mask import Mask
 from t2bench.models import init
 from t2bench.models.transformer import Transformer, build
+from t2bench.spec.axes import PositionSpec
 from t2bench.spec.cost import num_params
-from t2bench.spec.model import ModelSpec, PositionSpec
+from t2bench.spec.model import ModelSpec
 from t2bench.spec.presets import preset, preset_names
 
 B, T, S, V = 3, 10, 12, 60

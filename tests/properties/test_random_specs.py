@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from t2bench.models.transformer import build
 from t2bench.models.truth import check
+from t2bench.spec.axes import PositionSpec
 from t2bench.spec.cost import num_params
-from t2bench.spec.model import ModelSpec, PositionSpec
+from t2bench.spec.model import ModelSpec
 
 SPECS = st.builds(
     ModelSpec,

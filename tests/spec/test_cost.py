@@ -9,9 +9,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from t2bench.models.transformer import build
+from t2bench.spec.axes import PositionSpec
 from t2bench.spec.case import WorkloadSpec
 from t2bench.spec.cost import executed_flops, kv_bytes, model_flops, num_params
-from t2bench.spec.model import ModelSpec, PositionSpec
+from t2bench.spec.model import ModelSpec
 from t2bench.spec.presets import preset, preset_chain, preset_names, resolve
 
 FORWARD, TRAIN = WorkloadSpec(kind="forward"), WorkloadSpec(kind="train_step")

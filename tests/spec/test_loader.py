@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from t2bench.spec import layers
+from t2bench.spec.axes import PositionSpec
 from t2bench.spec.case import WorkloadSpec
 from t2bench.spec.loader import SuiteErrors, dump_suite, load_suite, suite_names
-from t2bench.spec.model import ModelSpec, PositionSpec
+from t2bench.spec.model import ModelSpec
 from t2bench.spec.plan import expand
 from t2bench.spec.suite import Limits, Measure, Suite
 

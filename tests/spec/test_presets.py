@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from t2bench.spec.axes import PositionSpec
 from t2bench.spec.loader import load_variants
-from t2bench.spec.model import ModelSpec, PositionSpec
+from t2bench.spec.model import ModelSpec
 from t2bench.spec.presets import (
     LADDER,
     Recipe,

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from t2bench.spec.axes import PositionSpec
 from t2bench.spec.case import Case, WorkloadSpec
-from t2bench.spec.model import ModelSpec, PositionSpec
+from t2bench.spec.model import ModelSpec
 from t2bench.spec.refusals import RULES, refusal
 
 TRAIN, FORWARD = WorkloadSpec(kind="train_step"), WorkloadSpec(kind="forward")

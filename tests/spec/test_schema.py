@@ -7,8 +7,9 @@ from typing import get_args, get_type_hints
 
 import pytest
 
+from t2bench.spec.axes import PositionSpec
 from t2bench.spec.case import WorkloadSpec
-from t2bench.spec.model import ModelSpec, PositionSpec
+from t2bench.spec.model import ModelSpec
 from t2bench.spec.schema import KEYS_BELOW, RANGES, attribute_docs, json_schema, values_of
 from t2bench.spec.suite import Limits, Measure
 
@@ -37,7 +38,7 @@ def test_every_field_is_documented(cls: type) -> None:
 
 
 def test_every_axis_says_what_it_may_hold() -> None:
-    assert values_of(ModelSpec, "norm_place") == "post, pre"
+    assert values_of(ModelSpec, "norm_place") == "post, pre, sandwich, inner"
     assert values_of(ModelSpec, "bias") == "true, false"
     assert values_of(ModelSpec, "kv_heads") == "a whole number of at least 1, or null"
     assert values_of(ModelSpec, "dropout") == "a number of at least 0 and below 1"
