@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("t2bench.cli.plan", "Show what a run would do and need, before it does."),
     "report": ("t2bench.cli.report", "Show a run again and rewrite its reports."),
     "compare": ("t2bench.cli.compare", "Compare variants of a run, or runs with each other."),
+    "export": ("t2bench.cli.export", "Write a run in another tool's format."),
     "list": ("t2bench.cli.listing", "List variants, suites, axes, back ends, workloads or metrics."),
     "params": ("t2bench.cli.params", "Count a variant's parameters, FLOPs and cache bytes."),
     "doctor": ("t2bench.cli.doctor", "Say what this machine can measure, and how well."),
