@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
-from t2bench.spec.model import STRICT
+from t2bench.spec.axes import STRICT
 
 # A change of any size is a fact, since nothing random is in it: integers that the program's code alone decides.
 EXACT_METRICS = (
