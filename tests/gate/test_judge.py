@@ -57,7 +57,7 @@ def verdicts(noise, seed, runs, slowdown, kept_sd=0.01):
 
 @pytest.mark.parametrize("noise", NOISES)
 def test_false_alarms_are_at_most_one_in_a_hundred_gate_runs(noise):
-    runs = 10_000
+    runs = 20_000
     # Nothing changed; and the worst change that is still allowed, in every test at once, on a machine so loud that
     # hardly any test passes at the first look, so that both looks spend their part of alpha.
     for slowdown, kept_sd in ((0.0, 0.01), (TOLERANCE, 0.01), (TOLERANCE, 0.06)):
