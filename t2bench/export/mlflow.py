@@ -1,10 +1,13 @@
 """An MLflow store on disk: one MLflow run per suite run with the HTML report, one nested run per variant and series.
 
-A metric's step is the sequence length. Nothing leaves the machine; `mlflow ui --backend-store-uri PATH` shows it.
+A metric's step is the sequence length. Nothing leaves the machine. MLflow 3 reads stores of files only if asked to:
+`MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri PATH` shows this one, `mlflow migrate-filestore` moves
+it into a database.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from datetime import datetime
@@ -24,6 +27,7 @@ def write(run: Run, analysis: Analysis, path: Path) -> None:
     Raises:
         OSError: the path cannot be written.
     """
+    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # without a database, files are the one store there is
     from mlflow import MlflowClient
 
     path.mkdir(parents=True, exist_ok=True)

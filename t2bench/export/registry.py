@@ -100,13 +100,20 @@ def export(name: str, run: Run, analysis: Analysis, path: Path) -> None:
     """Write a run in one of the formats; a text file is written whole or not at all.
 
     Raises:
-        ExportError: the library that the format needs is not installed, or refuses the path.
+        ExportError: the library that the format needs is not installed, or refuses.
         OSError: the path cannot be written.
     """
     if EXPORTERS[name].kind == "text":
         write_atomically(path, render(name, run, analysis))
         return
-    _writer(name)(run, analysis, path)
+    writer = _writer(name)
+    try:
+        writer(run, analysis, path)
+    except (OSError, ExportError):
+        raise
+    except Exception as error:  # what a library of somebody else raises has no common type
+        reason = str(error).partition("\n")[0]
+        raise ExportError(f"{name}: {EXPORTERS[name].library} refused: {type(error).__name__}: {reason}") from error
 
 
 def _writer(name: str) -> Any:
