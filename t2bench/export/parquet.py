@@ -33,7 +33,7 @@ def write(run: Run, analysis: Analysis, path: Path) -> None:
     extras = sorted({key for record in run.records for key in record.axes} - {*_TEXT, *_WHOLE, "ghost"})
     schema = _schema(extras).with_metadata({f"t2bench.{name}": value for name, value in facts(run).items()})
     for row in found:
-        row.update({key: str(row[key]) for key in extras if row.get(key) is not None})
+        row.update({key: _text(row[key]) for key in (*_TEXT, *extras) if row.get(key) is not None})
     table = pyarrow.Table.from_pylist(found, schema=schema)
     temporary = path.with_name(f".{path.name}.part")
     pyarrow.parquet.write_table(table, temporary, compression="zstd")
@@ -48,6 +48,11 @@ def _schema(extras: list[str]) -> pyarrow.Schema:
     fields += [("ghost", pyarrow.bool_()), ("contended", pyarrow.bool_())]
     fields += [("value", pyarrow.float64()), ("start_s", pyarrow.float64())]
     return pyarrow.schema(fields + [(name, pyarrow.string()) for name in extras])
+
+
+def _text(value: Any) -> str:
+    """A text that UTF-8 can hold: half of a surrogate pair, which JSON lets through, becomes a question mark."""
+    return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 def _rows(record: Record) -> list[dict[str, Any]]:
