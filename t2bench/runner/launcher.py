@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from t2bench.runner.channel import Channel, ChannelClosed, DeadlinePassed
+from t2bench.runner.codebase import CodeBase
 from t2bench.runner.zygote import FORK
 
 START_TIMEOUT_S = 120.0
@@ -134,19 +135,21 @@ class ForkLauncher:
 
     Args:
         environment: variables for the server and its workers (thread counts and wait policy are read at start-up).
+        code: whose workers they are; None for this t2bench.
     """
 
     isolation = "fork"
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], code: CodeBase | None = None) -> None:
         ours, theirs = socket.socketpair()
         self._exits: dict[int, int] = {}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with its process)
         with theirs:
             self._server = subprocess.Popen(
-                [sys.executable, "-m", "t2bench.runner.zygote", str(theirs.fileno())],
+                [code.python if code else sys.executable, "-m", "t2bench.runner.zygote", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                env=_child_environment(environment),
+                env=code.environment(environment) if code else _child_environment(environment),
+                cwd=code.root if code else None,
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
@@ -224,12 +227,14 @@ class SpawnLauncher:
 
     Args:
         environment: variables for the workers.
+        code: whose workers they are; None for this t2bench.
     """
 
     isolation = "spawn"
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = _child_environment(environment)
+    def __init__(self, environment: Mapping[str, str], code: CodeBase | None = None) -> None:
+        self._environment = code.environment(environment) if code else _child_environment(environment)
+        self._code = code
         self._running: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> Worker:
@@ -238,9 +243,15 @@ class SpawnLauncher:
         log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with its process)
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-m", "t2bench.runner.worker", str(theirs.fileno())],
+                [
+                    self._code.python if self._code else sys.executable,
+                    "-m",
+                    "t2bench.runner.worker",
+                    str(theirs.fileno()),
+                ],
                 pass_fds=[theirs.fileno()],
                 env=self._environment,
+                cwd=self._code.root if self._code else None,
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -270,9 +281,9 @@ class _Spawned:
             return None
 
 
-def launcher(isolation: str, environment: Mapping[str, str]) -> Launcher:
-    """The launcher for `isolation`: `fork` or `spawn`."""
-    return ForkLauncher(environment) if isolation == "fork" else SpawnLauncher(environment)
+def launcher(isolation: str, environment: Mapping[str, str], code: CodeBase | None = None) -> Launcher:
+    """The launcher for `isolation`: `fork` or `spawn`; `code` says whose workers it starts, ours if None."""
+    return ForkLauncher(environment, code) if isolation == "fork" else SpawnLauncher(environment, code)
 
 
 def _child_environment(extra: Mapping[str, str]) -> dict[str, str]:

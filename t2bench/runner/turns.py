@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,21 @@ SETTLE_BELOW_S = 1.0  # a step shorter than this is preceded, in each turn, by o
 TURN_COLUMNS = ("round", "position", "start_s", "wait_s", "contended", "calls", "host_bound")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Side:
+    """What makes one case of a bench different from the others.
+
+    Attributes:
+        launcher: starts its workers, which may come from another code base; None for the bench's own.
+        case: the case in that code base's own terms; None for the bench's.
+        plant: a known defect, for self-tests (see `t2bench.runner.plant`).
+    """
+
+    launcher: Launcher | None = None
+    case: Mapping[str, Any] | None = None
+    plant: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What every launch needs.
@@ -37,6 +52,7 @@ class Bench:
         limits: what a case may use.
         recorder: makes records.
         seed: of the turn order.
+        sides: case id -> what is different about it.
     """
 
     launcher: Launcher
@@ -46,14 +62,16 @@ class Bench:
     limits: Limits
     recorder: Recorder
     seed: int
+    sides: Mapping[str, Side] = field(default_factory=dict)
 
-    def open(self) -> Worker:
-        """A fresh, configured worker.
+    def open(self, case: Case | None = None) -> Worker:
+        """A fresh, configured worker, of the code base that the case belongs to.
 
         Raises:
             WorkerFailed: it did not come up.
         """
-        worker = self.launcher.start()
+        side = self.sides.get(case.id) if case is not None else None
+        worker = ((side.launcher if side else None) or self.launcher).start()
         try:
             worker.ask({"op": "configure", **self.setup}, self.limits.case_timeout_s)
         except WorkerFailed:
@@ -63,8 +81,11 @@ class Bench:
 
     def job(self, op: str, case: Case, **more: Any) -> dict[str, Any]:
         """The message that asks a worker to do `op` with `case`."""
+        side = self.sides.get(case.id, Side())
         tokens = self.tokens.get(case.model.vocab)
-        return {"op": op, "case": case.to_dict(), "tokens": None if tokens is None else str(tokens), **more}
+        payload = case.to_dict() if side.case is None else dict(side.case)
+        planted = {"plant": dict(side.plant)} if side.plant else {}
+        return {"op": op, "case": payload, "tokens": None if tokens is None else str(tokens), **planted, **more}
 
     def ask_fresh(self, op: str, case: Case) -> dict[str, Any]:
         """Do `op` with `case` in a process of its own.
@@ -72,7 +93,7 @@ class Bench:
         Raises:
             WorkerFailed: it did not come up, or did not answer.
         """
-        worker = self.open()
+        worker = self.open(case)
         try:
             return worker.ask(self.job(op, case), self.limits.case_timeout_s)
         finally:
@@ -139,7 +160,7 @@ def _play(bench: Bench, players: list[_Player], launch: int, watch: Callable[[st
     for player in first_order:
         watch(f"warming up {player.case.id}")
         with _failing(player):
-            player.worker = bench.open()
+            player.worker = bench.open(player.case)
             player.worker.ask(bench.job("open", player.case), limits.case_timeout_s)
             player.warm = player.worker.ask({"op": "warm", "measure": asdict(measure)}, limits.case_timeout_s)
             player.busy_s += player.warm["busy_s"]

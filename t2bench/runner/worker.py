@@ -268,7 +268,12 @@ class _Session:
         from t2bench.workloads.registry import build
 
         tokens = None if message["tokens"] is None else Path(message["tokens"])
-        return build(case, device=torch.device(self.device), tokens=tokens)
+        workload = build(case, device=torch.device(self.device), tokens=tokens)
+        if "plant" in message:
+            from t2bench.runner.plant import Planted
+
+            return Planted(workload, message["plant"])
+        return workload
 
 
 def _finite(value: float) -> float | None:
