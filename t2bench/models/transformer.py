@@ -12,6 +12,8 @@ Shape letters: B batch, T length, S source length, D width, V vocabulary (padded
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ from t2bench.attention.mask import Mask
 from t2bench.models import loss
 from t2bench.models.init import initialise
 from t2bench.models.layer import Stack
+from t2bench.models.own import build_own
 from t2bench.models.position import PositionTables
 from t2bench.spec.model import ModelSpec
 
@@ -138,8 +141,10 @@ def build(
         seed: of the weights, see `t2bench.models.init`.
 
     Returns:
-        The model in training mode.
+        The model in training mode; with `spec.factory` a user's module behind the same interface.
     """
+    if spec.factory:
+        return cast(Transformer, build_own(spec, device=device, dtype=dtype, seed=seed))
     with torch.device("meta"):
         model = Transformer(spec)
     # Memory is taken once, in the final dtype: building has no higher peak than the parameters themselves.
