@@ -15,6 +15,7 @@ Shape letters: B batch, T length, S source length, V vocabulary, D whatever the 
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -148,7 +149,7 @@ def build_own(spec: ModelSpec, *, device: torch.device | str, dtype: torch.dtype
 
 def _convert(model: nn.Module, device: torch.device | str, dtype: torch.dtype) -> None:
     """What `model.to(device, dtype)` does, for fake tensors too; a tensor that is shared stays shared."""
-    every = {"recurse": False, "remove_duplicate": False}
+    every: dict[str, Any] = {"recurse": False, "remove_duplicate": False}
     moved: dict[int, Tensor] = {}
     for module in model.modules():
         for name, tensor in [*module.named_parameters(**every), *module.named_buffers(**every)]:

@@ -17,6 +17,7 @@ from t2bench.spec.gate import gate_of, plain_gate
 from t2bench.spec.layers import find_suite, for_device, merge, read_layers, read_overrides, suite_names
 from t2bench.spec.model import ModelSpec
 from t2bench.spec.plan import expand, refuse_empty
+from t2bench.spec.plugins import find_plugins
 from t2bench.spec.presets import Recipe, at_point, preset_chain, preset_names, resolve
 from t2bench.spec.shape import check_shape, normalise
 from t2bench.spec.suite import Limits, Measure, Suite, Variant
@@ -52,12 +53,14 @@ def load_suite(
     final = _without_nulls(merge(for_device(tree, kind), extra))
     broken = {key for error in errors for key in re.findall(r"^(?:profiles\.\w+\.)?(\w+)", error.where)}
     errors += check_meaning(final, broken)
+    plugins, faults = find_plugins(final)
+    errors += faults
     if not errors or not _touches(errors, broken):
         variants, faults = _variants(final)
         errors += faults
     if errors:
         raise SuiteErrors(errors)
-    suite = _suite(final, variants, kind, str(path), only or "")
+    suite = _suite(final, variants, plugins, kind, str(path), only or "")
     _check_plan(suite, final, only)
     return suite
 
@@ -182,7 +185,9 @@ def _scale(body: Mapping[str, Any]) -> dict[str, str]:
     return {key: share for key, share in (body.get("scale") or {}).items() if share is not None}
 
 
-def _suite(tree: Node, variants: tuple[Variant, ...], device: str, source: str, only: str) -> Suite:
+def _suite(
+    tree: Node, variants: tuple[Variant, ...], plugins: Mapping[str, str], device: str, source: str, only: str
+) -> Suite:
     body = tree.plain()
     suite = Suite(
         name=body["name"],
@@ -202,6 +207,7 @@ def _suite(tree: Node, variants: tuple[Variant, ...], device: str, source: str, 
         ghost=body.get("ghost", True),
         source=source,
         only=only or body.get("only", ""),
+        plugins=plugins,
     )
     return replace(suite, resolved=_resolved(suite))
 
@@ -264,6 +270,7 @@ def _resolved(suite: Suite) -> dict[str, Any]:
         "seed": suite.seed,
         "ghost": suite.ghost,
         "only": suite.only,
+        "plugins": list(suite.plugins),
     }
 
 

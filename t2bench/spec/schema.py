@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, 
 from pydantic import Discriminator, Field, Tag, TypeAdapter
 
 from t2bench.spec.axes import NESTED, STRICT
-from t2bench.spec.case import MAX_LENGTH, DeviceKind, Dtype, WorkloadSpec
+from t2bench.spec.case import MAX_LENGTH, DeviceKind, Dtype, WorkloadKind, WorkloadSpec
 from t2bench.spec.gate import GATE_METRICS, Gate, Margin
 from t2bench.spec.model import ModelSpec
 from t2bench.spec.suite import Limits, Measure
@@ -67,6 +67,8 @@ RANGES: dict[str, Range] = {
     **dict.fromkeys(["vocab_multiple", "max_len", "original_len", "window", "buckets", "max_distance"], _SIZE),
     **dict.fromkeys(["memory", "global_tokens"], Range(whole=True, cap=MAX_LENGTH)),
     **dict.fromkeys(["enc_layers", "dec_layers"], _LAYERS),
+    # Two at least: the time per token is that of the tokens after the first.
+    "new_tokens": Range(whole=True, low=2, cap=MAX_LENGTH),
     "launches": Range(whole=True, low=1, cap=10_000),
     "rounds": Range(whole=True, low=1, cap=100_000),
     "max_rounds": Range(whole=True, low=1, cap=1_000_000),
@@ -150,7 +152,7 @@ if TYPE_CHECKING:
 else:
     _Size = Annotated[int, _SIZE.constraint]
     WorkloadEntry = _partial("WorkloadEntry", _field_types(WorkloadSpec))
-    _Workload = _name_or(WorkloadEntry, Literal["attention", "forward", "train_step"])
+    _Workload = _name_or(WorkloadEntry, WorkloadKind)
     _MODEL = _field_types(ModelSpec)
     for _name, _cls in NESTED.items():
         _nested = _partial(_name.capitalize(), _field_types(_cls))
@@ -251,6 +253,8 @@ class SuiteFile(ProfileFields):
         name: letters, digits, '.', '_' and '-'; the results folder is named after it.
         device: the kind of device that a resolved suite was resolved for; for the reader.
         extends: a suite to start from: a file in this one's folder or below, or a built-in suite's name.
+        plugins: code that defines factories of your own: .py files in this one's folder or below, or modules; it runs
+            only with --allow-code.
         profiles: overrides by kind of device.
     """
 
@@ -260,6 +264,7 @@ class SuiteFile(ProfileFields):
     name: str | None = None
     device: DeviceKind | None = None
     extends: str | None = None
+    plugins: list[str] | None = None
     profiles: Profiles | None = None
 
 

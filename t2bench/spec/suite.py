@@ -100,6 +100,7 @@ class Suite:
         resolved: the whole suite as plain data, as saved to `suite.yaml`.
         source: path of the file, for messages.
         only: glob on case ids and variant names: the rest of the plan is left out; empty for everything.
+        plugins: code of the user's own, as written -> absolute path or module (see `t2bench.spec.plugins`).
     """
 
     name: str
@@ -120,3 +121,4 @@ class Suite:
     resolved: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     only: str = ""
+    plugins: Mapping[str, str] = field(default_factory=dict)
