@@ -107,7 +107,7 @@ def execute(suite: Suite, plan: Plan, options: Options, observer: Observer) -> P
             start = launcher(options.isolation, env.worker_environment(threads))
             try:
                 machine = look_at(start, suite, plan, threads)
-                tokens, data = _write_tokens(plan, options.data, Path(scratch))
+                tokens, data = write_token_files(plan, options.data, Path(scratch))
                 state = _RunState(path, journal, observer, known)
                 state.describe(suite, plan, options, machine, digest, data, isolation=start.isolation)
                 _measure_all(suite, plan, options, start, machine, tokens, state)
@@ -349,7 +349,7 @@ def _checked_threads(options: Options) -> int:
     return options.threads or env.default_threads()
 
 
-def _write_tokens(plan: Plan, data: Path | None, scratch: Path) -> tuple[dict[int, Path], dict[str, Any]]:
+def write_token_files(plan: Plan, data: Path | None, scratch: Path) -> tuple[dict[int, Path], dict[str, Any]]:
     """One token file per vocabulary, so that no worker spends its start on text; and where the text came from."""
     paths: dict[int, Path] = {}
     sources: dict[str, Any] = {}
