@@ -5,18 +5,24 @@ r"""Multi-head attention (Vaswani et al. 2017, section 3.2.2), with grouped key/
     |  |  |  |           \  /  \  /           \  \  /  /
     kv kv kv kv           kv    kv                kv
 
-Shape letters: B batch, T query length, S key length, D width, H query heads, G key/value heads, K head dim.
+Shape letters: B batch, T query length, S key length, M remembered positions, D width, H query heads, G key/value heads,
+K head dim.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
 
 from t2bench.attention.dispatch import attend
 from t2bench.attention.mask import Mask
+from t2bench.models.cache import LayerCache
 from t2bench.models.linear import FusedLinear, Linear
 from t2bench.models.norm import Norm
-from t2bench.models.position import Rotation, rotate
+from t2bench.models.position import rotate
+from t2bench.models.shared import Shared
 from t2bench.spec.model import ModelSpec
 
 # Which projections share one matrix product. Queries of cross-attention read another input than keys and values, so
@@ -29,11 +35,11 @@ FUSIONS: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 class Attention(nn.Module):
-    """The attention sub-layer: project, normalise, rotate, attend, project back.
+    """What self- and cross-attention have in common: projections, norms, the operator.
 
     Args:
         spec: the variant.
-        cross: keys and values come from the encoder. Rotation does not apply: the two texts have separate positions.
+        cross: keys and values come from the encoder.
     """
 
     def __init__(self, spec: ModelSpec, *, cross: bool) -> None:
@@ -47,42 +53,101 @@ class Attention(nn.Module):
         self.project = nn.ModuleDict(
             {"".join(g): FusedLinear(spec.width, {name: size[name] for name in g}, bias=spec.bias) for g in fusion}
         )
-        self.q_norm = Norm("rms", self.head_dim, spec.norm_eps) if spec.qk_norm else None
-        self.k_norm = Norm("rms", self.head_dim, spec.norm_eps) if spec.qk_norm else None
+        self.norm_heads = spec.qk_norm_span == "head"
+        widths = {name: self.head_dim if self.norm_heads else size[name] for name in "qk"}
+        self.q_norm = Norm("rms", widths["q"], spec.norm_eps) if spec.qk_norm else None
+        self.k_norm = Norm("rms", widths["k"], spec.norm_eps) if spec.qk_norm else None
         self.out = Linear(size["q"], spec.width, bias=spec.bias)
 
-    def forward(self, x_BTD: Tensor, context_BSD: Tensor, mask: Mask, rotation: Rotation | None) -> Tensor:
-        """Attend from `x_BTD` to `context_BSD` (the same tensor in self-attention).
+    def _heads(self, x_BTD: Tensor, names: str) -> tuple[Tensor, ...]:
+        """The projections named, in that order, each (B, T, heads, K), queries and keys normed."""
+        made: dict[str, Tensor] = {}
+        for group, project in self.project.items():
+            assert isinstance(project, FusedLinear)
+            wanted = [name for name in group if name in names]
+            if wanted:
+                made |= project.forward_parts(x_BTD, None if wanted == list(group) else wanted)
+        return tuple(self._normed(name, made[name]) for name in names)
+
+    def _normed(self, name: str, y_BTO: Tensor) -> Tensor:
+        norm: Callable[[Tensor], Tensor] | None = {"q": self.q_norm, "k": self.k_norm}.get(name)
+        if norm is not None and not self.norm_heads:
+            y_BTO = norm(y_BTO)
+        y_BTHK = y_BTO.view(*y_BTO.shape[:-1], -1, self.head_dim)
+        return y_BTHK if norm is None or not self.norm_heads else norm(y_BTHK)
+
+    def _attended(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask) -> Tensor:
+        """Attend and project back: (B, T, D)."""
+        dropout_p = self.dropout if self.training else 0.0
+        o_BHTK = attend(q_BHTK, k_BGSK, v_BGSK, mask, backend=self.backend, dropout_p=dropout_p)
+        out_BTD: Tensor = self.out(o_BHTK.transpose(1, 2).flatten(-2))
+        return out_BTD
+
+
+class SelfAttention(Attention):
+    """Tokens attend to tokens of the same text.
+
+    Args:
+        spec: the variant.
+        patterned: the layer has the spec's pattern; otherwise it sees everything.
+    """
+
+    def __init__(self, spec: ModelSpec, *, patterned: bool) -> None:
+        super().__init__(spec, cross=False)
+        self.patterned = patterned
+
+    def forward(
+        self, x_BTD: Tensor, shared: Shared, *, memory_BMD: Tensor | None = None, cache: LayerCache | None = None
+    ) -> Tensor:
+        """Attend from `x_BTD` to itself, and to what came before.
 
         Args:
-            x_BTD: what queries are made from.
-            context_BSD: what keys and values are made from.
-            mask: which keys a query may see.
-            rotation: tables for RoPE, or None.
+            x_BTD: the layer's input.
+            shared: what all layers share.
+            memory_BMD: the same layer's input of the segment before, which is seen as well.
+            cache: keys and values of earlier tokens; takes those of these.
 
         Returns:
             (B, T, D), same dtype.
         """
-        q_BTHK, k_BSGK, v_BSGK = self._heads(x_BTD, context_BSD)
-        if self.q_norm is not None and self.k_norm is not None:
-            q_BTHK, k_BSGK = self.q_norm(q_BTHK), self.k_norm(k_BSGK)
-        if rotation is not None:
-            q_BTHK, k_BSGK = rotate(q_BTHK, rotation), rotate(k_BSGK, rotation)
-        o_BHTK = attend(
-            q_BTHK.transpose(1, 2),
-            k_BSGK.transpose(1, 2),
-            v_BSGK.transpose(1, 2),
-            mask,
-            backend=self.backend,
-            dropout_p=self.dropout if self.training else 0.0,
+        if memory_BMD is None:
+            q_BTHK, k_BSGK, v_BSGK = self._heads(x_BTD, "qkv")
+        else:
+            (q_BTHK,) = self._heads(x_BTD, "q")
+            k_BSGK, v_BSGK = self._heads(torch.cat((memory_BMD, x_BTD), dim=1), "kv")
+        if shared.rotation is not None and shared.key_rotation is not None:
+            q_BTHK, k_BSGK = rotate(q_BTHK, shared.rotation), rotate(k_BSGK, shared.key_rotation)
+        k_BGSK, v_BGSK = k_BSGK.transpose(1, 2), v_BSGK.transpose(1, 2)
+        if cache is not None:
+            k_BGSK, v_BGSK = cache.update(k_BGSK, v_BGSK)
+        return self._attended(
+            q_BTHK.transpose(1, 2), k_BGSK, v_BGSK, shared.mask if self.patterned else shared.full_mask
         )
-        out_BTD: Tensor = self.out(o_BHTK.transpose(1, 2).flatten(-2))
-        return out_BTD
 
-    def _heads(self, x_BTD: Tensor, context_BSD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        made: dict[str, Tensor] = {}
-        for group, project in self.project.items():
-            assert isinstance(project, FusedLinear)
-            made |= project.forward_parts(x_BTD if group.startswith("q") else context_BSD)
-        q, k, v = (made[name].view(*made[name].shape[:-1], -1, self.head_dim) for name in "qkv")
-        return q, k, v
+
+class CrossAttention(Attention):
+    """Tokens attend to the source. No positions of either act here: the two are different texts."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec, cross=True)
+
+    def forward(self, x_BTD: Tensor, source_BSD: Tensor, mask: Mask, *, cache: LayerCache | None = None) -> Tensor:
+        """Attend from `x_BTD` to the source; its keys and values are made once for each cache.
+
+        Args:
+            x_BTD: the layer's input.
+            source_BSD: the encoder's output.
+            mask: which of it may be seen.
+            cache: of the layer.
+
+        Returns:
+            (B, T, D), same dtype.
+        """
+        (q_BTHK,) = self._heads(x_BTD, "q")
+        kept = None if cache is None else cache.cross
+        if kept is None:
+            k_BSGK, v_BSGK = self._heads(source_BSD, "kv")
+            kept = (k_BSGK.transpose(1, 2), v_BSGK.transpose(1, 2))
+            if cache is not None:
+                cache.cross = kept
+        return self._attended(q_BTHK.transpose(1, 2), *kept, mask)

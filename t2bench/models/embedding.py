@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2bench.models.norm import Norm
-from t2bench.models.position import PositionTables
+from t2bench.models.position import PositionTables, Span
 from t2bench.spec.model import ModelSpec
 
 
@@ -32,12 +32,13 @@ class Embedding(nn.Module):
         self.positions_MD = nn.Parameter(torch.empty(spec.position.max_len, spec.width)) if learned else None
         self.norm = Norm("layer", spec.width, spec.norm_eps) if spec.embed_norm else None
 
-    def forward(self, tokens_BT: Tensor, table_VD: Tensor) -> Tensor:
+    def forward(self, tokens_BT: Tensor, table_VD: Tensor, span: Span) -> Tensor:
         """Embed.
 
         Args:
             tokens_BT: token ids, int64.
             table_VD: the token table.
+            span: the tokens' positions.
 
         Returns:
             x_BTD in the table's dtype.
@@ -48,7 +49,7 @@ class Embedding(nn.Module):
         x_BTD = F.embedding(tokens_BT, table_VD)
         if self.scale != 1.0:
             x_BTD = x_BTD * self.scale
-        position_TD = self._positions(tokens_BT.shape[1], x_BTD)
+        position_TD = self._positions(span, x_BTD)
         if position_TD is not None:
             x_BTD = x_BTD + position_TD
         if self.norm is not None:
@@ -57,10 +58,12 @@ class Embedding(nn.Module):
             x_BTD = F.dropout(x_BTD, self.dropout, self.training)
         return x_BTD
 
-    def _positions(self, length: int, like: Tensor) -> Tensor | None:
+    def _positions(self, span: Span, like: Tensor) -> Tensor | None:
         if self.positions_MD is None:
-            return self.tables.sinusoid(length, like)
+            table_TD = self.tables.sinusoid(span.capacity, like)
+            return None if table_TD is None else span.rows(table_TD)
         max_len = self.positions_MD.shape[0]
-        if length > max_len:
-            raise ValueError(f"{length} tokens, but the learned position table ends at position.max_len {max_len}")
-        return self.positions_MD[:length]
+        end = span.start + span.length
+        if span.positions_T is None and end > max_len:
+            raise ValueError(f"{end} tokens, but the learned position table ends at position.max_len {max_len}")
+        return span.rows(self.positions_MD[: span.length] if span.start == 0 else self.positions_MD)

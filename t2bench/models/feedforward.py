@@ -22,6 +22,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,  # x Phi(x), Hendrycks & Gimpel 2016
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
     "silu": F.silu,  # x sigmoid(x); SwiGLU when gated
+    "relu2": lambda x_BTF: F.relu(x_BTF).square(),  # So et al. 2021, Primer
 }
 
 

@@ -1,9 +1,14 @@
-"""Layer and Stack: sub-layers with residuals and norms, repeated.
+"""Layer: self-attention, cross-attention if there is a source, feed-forward, each with residual and norm.
 
-    post  x <- N(x + f(x))      Vaswani et al. 2017
-    pre   x <- x + f(N(x))      Xiong et al. 2020
+    post      x <- N(x + f(x))          Vaswani et al. 2017
+    pre       x <- x + f(N(x))          Xiong et al. 2020
+    sandwich  x <- x + N'(f(N(x)))      Ding et al. 2021 (CogView); Gemma 2
+    inner     x <- x + N(f(x))          Liu et al. 2021 (Swin v2); OLMo 2
 
-Shape letters: B batch, T length, S source length, D width, V vocabulary.
+    parallel  x <- x + attention(N(x)) + feed_forward(N'(x))      GPT-NeoX; GPT-J, where N = N'
+    none      the same without "x +"
+
+Shape letters: B batch, T length, S source length, M remembered positions, D width.
 """
 
 from __future__ import annotations
@@ -14,74 +19,83 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2bench.attention.mask import Mask
-from t2bench.models.attention import Attention
-from t2bench.models.embedding import Embedding
+from t2bench.models.attention import CrossAttention, SelfAttention
+from t2bench.models.cache import LayerCache
 from t2bench.models.feedforward import FeedForward
 from t2bench.models.norm import Norm
-from t2bench.models.position import PositionTables, Rotation
+from t2bench.models.shared import Shared
 from t2bench.spec.model import ModelSpec
 
 
 class Layer(nn.Module):
-    """Self-attention, cross-attention if there is a source, feed-forward: each with its residual and norm."""
+    """One layer of a stack.
 
-    def __init__(self, spec: ModelSpec, *, cross: bool) -> None:
+    Args:
+        spec: the variant.
+        cross: it attends to a source.
+        patterned: its self-attention has the spec's pattern.
+    """
+
+    def __init__(self, spec: ModelSpec, *, cross: bool, patterned: bool) -> None:
         super().__init__()
-        self.pre = spec.norm_place == "pre"
+        self.norms_input = spec.norm_place in ("pre", "sandwich")
+        self.norms_sum = spec.norm_place == "post"
+        self.parallel = spec.residual == "parallel"
+        self.adds = spec.residual != "none"
         self.dropout = spec.dropout
-        self.self_attention = Attention(spec, cross=False)
-        self.self_norm = Norm(spec.norm, spec.width, spec.norm_eps)
-        self.cross_attention = Attention(spec, cross=True) if cross else None
-        self.cross_norm = Norm(spec.norm, spec.width, spec.norm_eps) if cross else None
+        sandwich = spec.norm_place == "sandwich"
+
+        def norm(exists: bool = True) -> Norm | None:
+            return Norm(spec.norm, spec.width, spec.norm_eps) if exists else None
+
+        self.self_attention = SelfAttention(spec, patterned=patterned)
+        self.self_norm, self.self_out_norm = norm(), norm(sandwich)
+        self.cross_attention = CrossAttention(spec) if cross else None
+        self.cross_norm, self.cross_out_norm = norm(cross), norm(cross and sandwich)
         self.feed_forward = FeedForward(spec)
-        self.ff_norm = Norm(spec.norm, spec.width, spec.norm_eps)
+        self.ff_norm, self.ff_out_norm = norm(), norm(sandwich)
 
     def forward(
         self,
         x_BTD: Tensor,
-        mask: Mask,
-        rotation: Rotation | None,
+        shared: Shared,
         source_BSD: Tensor | None = None,
         source_mask: Mask | None = None,
+        memory_BMD: Tensor | None = None,
+        cache: LayerCache | None = None,
     ) -> Tensor:
-        """x_BTD -> x_BTD."""
-        x_BTD = self._add(x_BTD, self.self_norm, lambda h: self.self_attention(h, h, mask, rotation))
-        if self.cross_attention is not None and self.cross_norm is not None:
-            cross = self.cross_attention
-            x_BTD = self._add(x_BTD, self.cross_norm, lambda h: cross(h, source_BSD, source_mask, None))
-        return self._add(x_BTD, self.ff_norm, self.feed_forward)
+        """x_BTD -> x_BTD; the arguments are those of the attentions."""
 
-    def _add(self, x_BTD: Tensor, norm: nn.Module, f: Callable[[Tensor], Tensor]) -> Tensor:
-        """One sub-layer f with its norm, dropout and residual."""
-        f_BTD = f(norm(x_BTD)) if self.pre else f(x_BTD)
-        if self.dropout > 0.0:
-            f_BTD = F.dropout(f_BTD, self.dropout, self.training)
-        sum_BTD = x_BTD + f_BTD
-        out_BTD: Tensor = sum_BTD if self.pre else norm(sum_BTD)
-        return out_BTD
+        def attend_self(h_BTD: Tensor) -> Tensor:
+            remembered_BMD = memory_BMD
+            if remembered_BMD is not None and self.norms_input and self.self_norm is not None:
+                remembered_BMD = self.self_norm(remembered_BMD)
+            out_BTD: Tensor = self.self_attention(h_BTD, shared, memory_BMD=remembered_BMD, cache=cache)
+            return out_BTD
 
+        if self.parallel:
+            f_BTD = self._branch(x_BTD, self.self_norm, None, attend_self)
+            return x_BTD + f_BTD + self._branch(x_BTD, self.ff_norm, None, self.feed_forward)
+        x_BTD = self._add(x_BTD, self.self_norm, self.self_out_norm, attend_self)
+        cross = self.cross_attention
+        if cross is not None:
+            x_BTD = self._add(
+                x_BTD, self.cross_norm, self.cross_out_norm, lambda h: cross(h, source_BSD, source_mask, cache=cache)
+            )
+        return self._add(x_BTD, self.ff_norm, self.ff_out_norm, self.feed_forward)
 
-class Stack(nn.Module):
-    """Embedding, layers, final norm: an encoder or a decoder without its output table."""
+    def _add(self, x_BTD: Tensor, norm: Norm | None, out_norm: Norm | None, f: Callable[[Tensor], Tensor]) -> Tensor:
+        """One sub-layer f with its norms, dropout and residual."""
+        f_BTD = self._branch(x_BTD, norm, out_norm, f)
+        if self.adds:
+            f_BTD = x_BTD + f_BTD
+        return norm(f_BTD) if self.norms_sum and norm is not None else f_BTD
 
-    def __init__(self, spec: ModelSpec, tables: PositionTables, *, num_layers: int, cross: bool) -> None:
-        super().__init__()
-        self.tables = tables
-        self.embedding = Embedding(spec, tables)
-        self.layers = nn.ModuleList(Layer(spec, cross=cross) for _ in range(num_layers))
-        self.final_norm = Norm(spec.norm, spec.width, spec.norm_eps) if spec.final_norm else None
-
-    def forward(
-        self,
-        tokens_BT: Tensor,
-        table_VD: Tensor,
-        mask: Mask,
-        source_BSD: Tensor | None = None,
-        source_mask: Mask | None = None,
-    ) -> Tensor:
-        """Token ids (B, T) -> hidden states (B, T, D)."""
-        x_BTD: Tensor = self.embedding(tokens_BT, table_VD)
-        rotation = self.tables.rotation(tokens_BT.shape[1], x_BTD)
-        for layer in self.layers:
-            x_BTD = layer(x_BTD, mask, rotation, source_BSD, source_mask)
-        return x_BTD if self.final_norm is None else self.final_norm(x_BTD)
+    def _branch(self, x_BTD: Tensor, norm: Norm | None, out_norm: Norm | None, f: Callable[[Tensor], Tensor]) -> Tensor:
+        """What one sub-layer adds: f between its norms, with dropout."""
+        f_BTD = f(norm(x_BTD)) if self.norms_input and norm is not None else f(x_BTD)
+        if not self.norms_input and not self.norms_sum:
+            out_norm = norm
+        if out_norm is not None:
+            f_BTD = out_norm(f_BTD)
+        return F.dropout(f_BTD, self.dropout, self.training) if self.dropout > 0.0 else f_BTD

@@ -5,7 +5,7 @@ Shape letters: B batch, T length, I input features, O output features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -38,10 +38,22 @@ class FusedLinear(Linear):
         super().__init__(num_in, sum(parts.values()), bias=bias)
         self.parts = dict(parts)
 
-    def forward_parts(self, x_BTI: Tensor) -> dict[str, Tensor]:
-        """One matrix product, then one view (B, T, O_part) per part."""
-        y_BTO = F.linear(x_BTI, self.weight, self.bias)
-        return dict(zip(self.parts, torch.split(y_BTO, list(self.parts.values()), dim=-1), strict=True))
+    def forward_parts(self, x_BTI: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """One matrix product, then one view (B, T, O_part) per part.
+
+        Args:
+            x_BTI: the input.
+            names: of neighbouring parts, to compute these only; None for all.
+        """
+        chosen = list(self.parts if names is None else names)
+        weight_OI: Tensor = self.weight
+        bias_O: Tensor | None = self.bias
+        if names is not None:
+            rows = dict(self.rows())
+            span = slice(rows[chosen[0]].start, rows[chosen[-1]].stop)
+            weight_OI, bias_O = weight_OI[span], None if bias_O is None else bias_O[span]
+        y_BTO = F.linear(x_BTI, weight_OI, bias_O)
+        return dict(zip(chosen, torch.split(y_BTO, [self.parts[name] for name in chosen], dim=-1), strict=True))
 
     def rows(self) -> Iterator[tuple[str, slice]]:
         """Each part's name and its rows of `weight` and `bias`."""

@@ -1,4 +1,4 @@
-"""Positions: how the model knows where a token stands.
+"""Positions that are added to embeddings or rotate queries and keys; those in the scores are in `models.relative`.
 
     sinusoidal  x_t + p_t,  p_t = (sin(t f_i), cos(t f_i)),  f_i = theta^(-2i/D)        Vaswani et al. 2017, section 3.5
     learned     x_t + P[t]                                                              Gehring et al. 2017
@@ -6,7 +6,7 @@
     none        nothing
 
 A pair is two features of the width D (sinusoidal) or of the rotated part R of a head (rope): `interleaved` takes
-features (2i, 2i+1), `halves` takes (i, i + n/2).
+features (2i, 2i+1), `halves` takes (i, i + n/2). How rope is stretched to longer texts is in `models.stretch`.
 
 Tables are computed in float64, rounded once to the model's dtype, and kept: one per model, not one per layer and call.
 
@@ -15,13 +15,50 @@ Shape letters: B batch, T length, D width, H heads, K head dim, R rotated featur
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from t2bench.models.stretch import stretched
 from t2bench.spec.axes import PairLayout
 from t2bench.spec.model import ModelSpec
 
 Rotation = tuple[Tensor, ...]  # see `rotation_tables`
+MIN_CAPACITY = 256  # rows of a table that is read from the middle, where the end is not known
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Positions of the tokens of one pass.
+
+    Attributes:
+        length: tokens T.
+        start: position of the first one; the others follow.
+        positions_T: each token's position instead, int64, where they do not follow one another or the start must not
+            be a number that the host knows.
+        limit: with `positions_T`: all of them are below this.
+    """
+
+    length: int
+    start: int = 0
+    positions_T: Tensor | None = None
+    limit: int = 0
+
+    @property
+    def capacity(self) -> int:
+        """Rows that a table needs, so that a text that grows token by token seldom needs a larger one."""
+        if self.positions_T is not None:
+            return self.limit
+        if self.start == 0:
+            return self.length
+        return max(MIN_CAPACITY, 1 << (self.start + self.length - 1).bit_length())
+
+    def rows(self, table_T: Tensor) -> Tensor:
+        """This span's rows of a table with `capacity` rows, whatever its other axes."""
+        if self.positions_T is not None:
+            return table_T.index_select(0, self.positions_T)
+        return table_T if self.start == 0 else table_T[self.start : self.start + self.length]
 
 
 class PositionTables:
@@ -32,9 +69,8 @@ class PositionTables:
     """
 
     def __init__(self, spec: ModelSpec) -> None:
+        self.position = spec.position
         self.kind = spec.position.kind
-        self.layout: PairLayout = spec.position.layout
-        self.theta = spec.position.theta
         self.num_features = spec.rotary_dim if self.kind == "rope" else spec.width
         self._tables: dict[tuple[int, torch.dtype, torch.device], Rotation] = {}
 
@@ -46,6 +82,10 @@ class PositionTables:
         """Tables for `rotate`, each (T, 1, ...); None for other kinds."""
         return self._get(length, like) if self.kind == "rope" else None
 
+    def distances(self, length: int, like: Tensor) -> Tensor | None:
+        """Transformer-XL's sinusoids (T, D) of the distances T - 1 down to 0; None for other kinds."""
+        return self._get(length, like)[0] if self.kind == "txl" else None
+
     def _get(self, length: int, like: Tensor) -> Rotation:
         key = (length, like.dtype, like.device)
         if key not in self._tables:
@@ -56,14 +96,19 @@ class PositionTables:
 
     def _compute(self, length: int, dtype: torch.dtype) -> Rotation:
         pair_P = torch.arange(0, self.num_features, 2, dtype=torch.float64, device="cpu")
-        frequency_P = self.theta ** (-pair_P / self.num_features)
-        angle_TP = torch.arange(length, dtype=torch.float64, device="cpu")[:, None] * frequency_P
-        sin_TP, cos_TP = angle_TP.sin(), angle_TP.cos()
+        frequency_P = self.position.theta ** (-pair_P / self.num_features)
+        factor = 1.0
         if self.kind == "rope":
-            return rotation_tables(cos_TP[:, None], sin_TP[:, None], self.layout, dtype)
-        if self.layout == "interleaved":
-            return (torch.stack((sin_TP, cos_TP), dim=-1).flatten(-2).to(dtype),)
-        return (torch.cat((sin_TP, cos_TP), dim=-1).to(dtype),)
+            frequency_P, factor = stretched(frequency_P, self.position)
+        angle_TP = torch.arange(length, dtype=torch.float64, device="cpu")[:, None] * frequency_P
+        sin_TP, cos_TP = factor * angle_TP.sin(), factor * angle_TP.cos()
+        if self.kind == "rope":
+            return rotation_tables(cos_TP[:, None], sin_TP[:, None], self.position.layout, dtype)
+        if self.position.layout == "interleaved":
+            table_TD = torch.stack((sin_TP, cos_TP), dim=-1).flatten(-2)
+        else:
+            table_TD = torch.cat((sin_TP, cos_TP), dim=-1)
+        return ((table_TD.flip(0) if self.kind == "txl" else table_TD).to(dtype),)
 
 
 def rotation_tables(cos_T1P: Tensor, sin_T1P: Tensor, layout: PairLayout, dtype: torch.dtype) -> Rotation:

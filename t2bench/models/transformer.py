@@ -12,6 +12,8 @@ Shape letters: B batch, T length, S source length, D width, V vocabulary (padded
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -20,11 +22,25 @@ from torch import Tensor, nn
 
 from t2bench.attention.mask import Mask
 from t2bench.models import loss
+from t2bench.models.cache import Cache
 from t2bench.models.init import initialise
-from t2bench.models.layer import Stack
 from t2bench.models.own import build_own
-from t2bench.models.position import PositionTables
+from t2bench.models.position import PositionTables, Span
+from t2bench.models.stack import Memories, Stack, View
 from t2bench.spec.model import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An encoded source, which any number of passes of the decoder may use.
+
+    Attributes:
+        states_BSD: the encoder's output.
+        mask: which of it exists.
+    """
+
+    states_BSD: Tensor
+    mask: Mask
 
 
 class Transformer(nn.Module):
@@ -62,52 +78,147 @@ class Transformer(nn.Module):
         self,
         tokens_BT: Tensor,
         *,
-        source_BS: Tensor | None = None,
+        source_BS: Tensor | Source | None = None,
         lengths_B: Tensor | None = None,
         source_lengths_B: Tensor | None = None,
+        prefix_lengths_B: Tensor | None = None,
+        documents_BT: Tensor | None = None,
+        memories: Memories | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
         """Logits for every position.
 
         Args:
             tokens_BT: token ids, int64; for `encdec` the target side, shifted right by the caller.
-            source_BS: source token ids, int64; for `encdec` only.
+            source_BS: source token ids, int64, or what `encode` made of them; for `encdec` only. With a cache it is
+                needed at the first step only.
             lengths_B: number of real tokens in each row, int64, the rest being padding on the right; None means all.
                 What comes out at padded positions is unspecified.
             source_lengths_B: the same for the source.
+            prefix_lengths_B: for pattern `prefix`: leading tokens of each row that all others see; None means 0.
+            documents_BT: for pattern `document`: the document of each token, int64; None means one document a row.
+            memories: what the segments before left behind, for `memory` > 0; replaced by what this one leaves.
+            cache: keys and values of the tokens before, whose positions these tokens continue; takes theirs.
 
         Returns:
             logits_BTV in the model's dtype, V = spec.padded_vocab.
 
         Raises:
-            ValueError: a source is missing or unexpected, or the input is longer than a learned position table.
+            ValueError: a source is missing or unexpected, an argument does not fit the spec, or the input is longer
+                than a learned position table.
         """
-        x_BTD = self.hidden(tokens_BT, source_BS=source_BS, lengths_B=lengths_B, source_lengths_B=source_lengths_B)
-        return F.linear(x_BTD, self.head_VD)
+        x_BTD = self.hidden(
+            tokens_BT,
+            source_BS=source_BS,
+            lengths_B=lengths_B,
+            source_lengths_B=source_lengths_B,
+            prefix_lengths_B=prefix_lengths_B,
+            documents_BT=documents_BT,
+            memories=memories,
+            cache=cache,
+        )
+        logits_BTV = F.linear(self._scaled(x_BTD), self.head_VD)
+        cap = self.spec.logit_softcap
+        return logits_BTV if cap is None else cap * torch.tanh(logits_BTV / cap)
 
     def hidden(
         self,
         tokens_BT: Tensor,
         *,
-        source_BS: Tensor | None = None,
+        source_BS: Tensor | Source | None = None,
         lengths_B: Tensor | None = None,
         source_lengths_B: Tensor | None = None,
+        prefix_lengths_B: Tensor | None = None,
+        documents_BT: Tensor | None = None,
+        memories: Memories | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
         """Hidden states x_BTD before the output table; arguments and errors as in `forward`."""
-        encdec = self.spec.arch == "encdec"
-        if encdec != (source_BS is not None):
-            raise ValueError(f"arch {self.spec.arch} {'needs' if encdec else 'takes no'} source_BS")
+        self._check(prefix_lengths_B, documents_BT, memories, cache)
+        source = self._source(source_BS, source_lengths_B, cache)
         if self.decoder is None:
             assert self.encoder is not None
-            x_BTD: Tensor = self.encoder(tokens_BT, self.table_VD, Mask(key_lengths_B=lengths_B))
+            view = self._view(tokens_BT, lengths_B, documents_BT)
+            x_BTD: Tensor = self.encoder(tokens_BT, self.table_VD, view)
             return x_BTD
-        source_BSD, source_mask = None, None
-        if self.encoder is not None:
-            source_mask = Mask(key_lengths_B=source_lengths_B)
-            source_table_VD = self.table_VD if self.source_table_VD is None else self.source_table_VD
-            source_BSD = self.encoder(source_BS, source_table_VD, source_mask)
         # Padding stands on the right, where no earlier query looks: causality alone keeps it out, no mask tensor.
-        y_BTD: Tensor = self.decoder(tokens_BT, self.table_VD, Mask(causal=True), source_BSD, source_mask)
+        view = self._view(tokens_BT, None, documents_BT, prefix_lengths_B, cache, causal=True)
+        y_BTD: Tensor = self.decoder(
+            tokens_BT,
+            self.table_VD,
+            view,
+            None if source is None else source.states_BSD,
+            None if source is None else source.mask,
+            memories,
+            cache,
+        )
+        if cache is not None:
+            cache.advance(tokens_BT.shape[1])
         return y_BTD
+
+    def encode(self, source_BS: Tensor, source_lengths_B: Tensor | None = None) -> Source:
+        """Encode a source once, for many passes of the decoder; arguments as in `forward`."""
+        assert self.encoder is not None
+        source_table_VD = self.table_VD if self.source_table_VD is None else self.source_table_VD
+        states_BSD = self.encoder(source_BS, source_table_VD, self._view(source_BS, source_lengths_B, None))
+        return Source(states_BSD, Mask(key_lengths_B=source_lengths_B))
+
+    def _source(
+        self, source_BS: Tensor | Source | None, source_lengths_B: Tensor | None, cache: Cache | None
+    ) -> Source | None:
+        """The source, encoded now unless it already is."""
+        encdec = self.spec.arch == "encdec"
+        if source_BS is None and cache is not None:
+            source_BS = cache.source
+        if encdec != (source_BS is not None):
+            raise ValueError(f"arch {self.spec.arch} {'needs' if encdec else 'takes no'} source_BS")
+        if isinstance(source_BS, Tensor):
+            source_BS = self.encode(source_BS, source_lengths_B)
+        if cache is not None:
+            cache.source = source_BS
+        return source_BS
+
+    def _view(
+        self,
+        tokens_BT: Tensor,
+        lengths_B: Tensor | None,
+        documents_BT: Tensor | None,
+        prefix_lengths_B: Tensor | None = None,
+        cache: Cache | None = None,
+        *,
+        causal: bool = False,
+    ) -> View:
+        """Positions and masks of one pass."""
+        length = tokens_BT.shape[1]
+        span = Span(length)
+        if cache is not None:
+            span = Span(length, cache.length, cache.positions(length), cache.limit or 0)
+        full = Mask(causal=causal, key_lengths_B=lengths_B)
+        return View(span=span, mask=full, full_mask=full)
+
+    def _check(
+        self,
+        prefix_lengths_B: Tensor | None,
+        documents_BT: Tensor | None,
+        memories: Memories | None,
+        cache: Cache | None,
+    ) -> None:
+        """Arguments that the spec has no use for are refused rather than overlooked."""
+        pattern = self.spec.pattern.kind
+        given = {
+            "prefix_lengths_B": prefix_lengths_B is not None and pattern != "prefix",
+            "documents_BT": documents_BT is not None and pattern != "document",
+            "memories": memories is not None and not self.spec.memory,
+        }
+        for name, unexpected in given.items():
+            if unexpected:
+                raise ValueError(f"{name} was given, but the spec has pattern {pattern} and memory {self.spec.memory}")
+        if cache is not None and (memories is not None or documents_BT is not None or self.decoder is None):
+            raise ValueError("a cache is for decoding one text a row: no memories, no documents_BT, no encoder")
+
+    def _scaled(self, x_BTD: Tensor) -> Tensor:
+        """Hidden states as the output table reads them."""
+        return x_BTD / math.sqrt(self.spec.width) if self.spec.head_scale else x_BTD
 
     def loss(self, x_BTD: Tensor, labels_BT: Tensor) -> Tensor:
         """Mean cross-entropy.
@@ -119,7 +230,7 @@ class Transformer(nn.Module):
         Returns:
             Scalar, float32 (float64 for a float64 model); NaN if no label counts.
         """
-        x_ND, labels_N = x_BTD.flatten(0, 1), labels_BT.flatten()
+        x_ND, labels_N = self._scaled(x_BTD).flatten(0, 1), labels_BT.flatten()
         if self.spec.loss == "chunked":
             return loss.chunked(x_ND, self.head_VD, labels_N, chunk_tokens=self.chunk_tokens)
         return loss.dense(x_ND, self.head_VD, labels_N)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from t2bench.attention.mask import Mask
 from t2bench.models import init
+from t2bench.models.shared import Shared
 from t2bench.models.transformer import Transformer, build
 from t2bench.spec.axes import PositionSpec
 from t2bench.spec.cost import num_params
@@ -240,9 +241,10 @@ def test_rope_knows_distances_only(spec: ModelSpec, layout: str, fraction: float
     x_BTD = torch.randn(B, T, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     tables = stack.tables.rotation(T + 5, x_BTD)
     with torch.no_grad():
-        here = attention(x_BTD, x_BTD, Mask(), tuple(table[:T] for table in tables))
-        there = attention(x_BTD, x_BTD, Mask(), tuple(table[5:] for table in tables))
-        nowhere = attention(x_BTD, x_BTD, Mask(), None)
+        here, there, nowhere = (
+            attention(x_BTD, Shared(mask=Mask(), full_mask=Mask(), rotation=rotation, key_rotation=rotation))
+            for rotation in (tuple(t[:T] for t in tables), tuple(t[5:] for t in tables), None)
+        )
     assert close(here, there)
     assert not close(here, nowhere)
 

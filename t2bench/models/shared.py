@@ -1,0 +1,28 @@
+"""Shared: what the self-attentions of all layers have in common in one pass, so that no layer makes it again.
+
+Shape letters: B batch, T new tokens, S keys, H heads, R distances, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from t2bench.attention.mask import Mask
+from t2bench.models.position import Rotation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """One pass through a stack.
+
+    Attributes:
+        mask: what layers with the spec's pattern see.
+        full_mask: what the other layers see; the same object if all layers are alike.
+        rotation: RoPE's tables for the queries, or None.
+        key_rotation: RoPE's tables for the keys; the same object unless keys begin before the queries.
+    """
+
+    mask: Mask
+    full_mask: Mask
+    rotation: Rotation | None = None
+    key_rotation: Rotation | None = None
