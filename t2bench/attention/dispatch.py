@@ -9,6 +9,7 @@ from torch import Tensor
 
 from t2bench.attention import math, reference, sdpa
 from t2bench.attention.mask import Mask
+from t2bench.attention.scores import DOT, Scores
 
 REFERENCE = "reference"  # the float64 oracle, for checks; not a value of the `attention` axis
 
@@ -20,10 +21,10 @@ def attend(
     mask: Mask,
     *,
     backend: str,
+    scores: Scores = DOT,
     dropout_p: float = 0.0,
-    scale: float | None = None,
 ) -> Tensor:
-    """softmax(Q K^T * scale) V by the back end named, or an error: never by another one.
+    """softmax(scores of Q and K) V by the back end named, or an error: never by another one.
 
     Args:
         q_BHTK: queries, any float dtype; H is a multiple of G.
@@ -31,26 +32,25 @@ def attend(
         v_BGSK: values, same dtype and device.
         mask: which keys a query may see.
         backend: a value of `t2bench.spec.axes.Backend`.
+        scores: how scores are made of queries and keys.
         dropout_p: probability of dropping an attention weight (0 outside training).
-        scale: factor on the scores; None means 1 / sqrt(K).
 
     Returns:
         o_BHTK, dtype of the queries; 0 where a query sees no key.
 
     Raises:
-        ValueError: unknown back end, or heads not a multiple of key/value heads.
+        ValueError: unknown back end, one that cannot do this at all, or heads not a multiple of key/value heads.
         RuntimeError: the back end cannot do this on this device (torch says why in warnings).
     """
     heads, kv_heads = q_BHTK.shape[1], k_BGSK.shape[1]
     if heads % kv_heads:
         raise ValueError(f"query heads {heads} are not a multiple of key/value heads {kv_heads}")
-    factor = q_BHTK.shape[-1] ** -0.5 if scale is None else scale
     if backend == "math":
-        return math.attention(q_BHTK, k_BGSK, v_BGSK, mask, scale=factor, dropout_p=dropout_p)
+        return math.attention(q_BHTK, k_BGSK, v_BGSK, mask, scores=scores, dropout_p=dropout_p)
     if backend in sdpa.KERNELS:
-        return sdpa.attention(q_BHTK, k_BGSK, v_BGSK, mask, backend=backend, scale=factor, dropout_p=dropout_p)
+        return sdpa.attention(q_BHTK, k_BGSK, v_BGSK, mask, backend=backend, scores=scores, dropout_p=dropout_p)
     if backend == REFERENCE:
-        o_BHTK = reference.attention(q_BHTK, k_BGSK, v_BGSK, mask, scale=factor, dropout_p=dropout_p)
+        o_BHTK = reference.attention(q_BHTK, k_BGSK, v_BGSK, mask, scores=scores, dropout_p=dropout_p)
         return o_BHTK.to(q_BHTK.dtype)
     raise ValueError(f"unknown attention back end {backend!r}; known: math, {', '.join(sdpa.KERNELS)}")
 

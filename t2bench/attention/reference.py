@@ -1,11 +1,11 @@
 """The oracle: attention in float64, from the definition, sharing no code with the back ends that it judges.
 
-    o_t = sum_s w_ts v_s,   w_ts = exp(z_ts) / sum_s' exp(z_ts'),   z_ts = scale * q_t . k_s,   s, s' visible to t
+    o_t = sum_s w_ts (v_s + a_d),   w_ts = exp(z_ts) / sum_s' exp(z_ts'),   s, s' visible to t,   d = clip(s - p_t)
 
-(Vaswani et al. 2017, eq. 1; a query that sees no key gets 0.) Query head h reads key/value head h // (H / G) (Ainslie
-et al. 2023). Slow and memory-hungry by design; it is never timed.
+with z as in `t2bench.attention.scores` (a query that sees no key gets 0). Query head h reads key/value head
+h // (H / G) (Ainslie et al. 2023). Slow and memory-hungry by design; it is never timed.
 
-Shape letters: B batch, T query length, S key length, H query heads, G key/value heads, K head dim.
+Shape letters: B batch, T query length, S key length, H query heads, G key/value heads, K head dim, R distances.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from t2bench.attention.mask import Mask
+from t2bench.attention.scores import DOT, Scores
 
 
 def attention(
-    q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, *, scale: float | None = None, dropout_p: float = 0.0
+    q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, *, scores: Scores = DOT, dropout_p: float = 0.0
 ) -> Tensor:
     """Exact attention; differentiable.
 
@@ -25,8 +26,8 @@ def attention(
         q_BHTK: queries, any float dtype.
         k_BGSK: keys.
         v_BGSK: values.
-        mask: only `causal` and `key_lengths_B` are read; the mask's own tensors are not used.
-        scale: factor on the scores; None means 1 / sqrt(K).
+        mask: its conditions are read; its own tensors are not used.
+        scores: how scores are made.
         dropout_p: must be 0: an oracle is not random.
 
     Returns:
@@ -38,23 +39,62 @@ def attention(
     if dropout_p:
         raise ValueError(f"the attention oracle has no dropout, got {dropout_p}")
     q, k, v = q_BHTK.double(), k_BGSK.double(), v_BGSK.double()
-    batch, heads, num_queries, head_dim = q.shape
-    kv_heads, num_keys = k.shape[1], k.shape[2]
+    heads, num_queries, kv_heads, num_keys = q.shape[1], q.shape[2], k.shape[1], k.shape[2]
     kv_of_head = [head // (heads // kv_heads) for head in range(heads)]
-    factor = head_dim**-0.5 if scale is None else scale
+    k, v = k[:, kv_of_head], v[:, kv_of_head]
+    if mask.query_positions_T is None:
+        row_T = [num_keys - 1 - (num_queries - 1 - t) for t in range(num_queries)]
+    else:
+        row_T = [int(row) for row in mask.query_positions_T]
 
-    z_BHTS = torch.einsum("bhtk,bhsk->bhts", q, k[:, kv_of_head]) * factor
-    t_T1 = torch.arange(num_queries, device=q.device)[:, None]
-    s_1S = torch.arange(num_keys, device=q.device)[None, :]
-    seen_BHTS = torch.ones(batch, 1, num_queries, num_keys, dtype=torch.bool, device=q.device)
+    rows = [_row(q[:, :, t], k, v, row, t, mask, scores) for t, row in enumerate(row_T)]
+    return torch.stack(rows, dim=2)
+
+
+def _row(q_BHK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, row: int, t: int, mask: Mask, scores: Scores) -> Tensor:
+    """The output of one query, whose position among the keys is `row`."""
+    batch, num_keys = k_BHSK.shape[0], k_BHSK.shape[2]
+    if scores.additive_HK is None:
+        scale = q_BHK.shape[-1] ** -0.5 if scores.scale is None else scores.scale
+        z_BHS = scale * torch.einsum("bhk,bhsk->bhs", q_BHK, k_BHSK)
+    else:
+        z_BHS = torch.einsum("hk,bhsk->bhs", scores.additive_HK.double(), torch.tanh(q_BHK[:, :, None] + k_BHSK))
+    place_S: list[int] = []
+    if (relative := scores.relative) is not None:
+        place_S = [relative.left + max(-relative.left, min(relative.right, s - row)) for s in range(num_keys)]
+        values_BHTR = relative.values_BHTR.double()
+        z_BHS = z_BHS + values_BHTR[:, :, t if values_BHTR.shape[2] > 1 else 0][:, :, place_S]
+    if scores.softcap is not None:
+        z_BHS = scores.softcap * torch.tanh(z_BHS / scores.softcap)
+
+    seen_BHS = _seen(mask, batch, row, num_keys, z_BHS.device)[:, None].expand_as(z_BHS)
+    z_BHS = torch.where(seen_BHS, z_BHS, -torch.inf)
+    top_BH1 = z_BHS.detach().amax(dim=-1, keepdim=True)
+    shifted_BHS = torch.where(seen_BHS, z_BHS - torch.where(top_BH1.isfinite(), top_BH1, 0.0), 0.0)
+    e_BHS = torch.where(seen_BHS, torch.exp(shifted_BHS), 0.0)
+    sum_BH1 = e_BHS.sum(dim=-1, keepdim=True)
+    w_BHS = e_BHS / torch.where(sum_BH1 > 0, sum_BH1, 1.0)
+    o_BHK = torch.einsum("bhs,bhsk->bhk", w_BHS, v_BHSK)
+    if scores.value_table_RK is not None:
+        o_BHK = o_BHK + torch.einsum("bhs,sk->bhk", w_BHS, scores.value_table_RK.double()[place_S])
+    return o_BHK
+
+
+def _seen(mask: Mask, batch: int, row: int, num_keys: int, device: torch.device) -> Tensor:
+    """Bool (B, S): which keys the query at position `row` may look at, condition by condition."""
+    s_BS = torch.arange(num_keys, device=device).expand(batch, num_keys)
+    seen_BS = torch.ones_like(s_BS, dtype=torch.bool)
     if mask.causal:
-        seen_BHTS = seen_BHTS & (num_queries - 1 - t_T1 <= num_keys - 1 - s_1S)
+        seen_BS = s_BS <= row
+        if mask.prefix_lengths_B is not None:
+            seen_BS = seen_BS | (s_BS < mask.prefix_lengths_B.to(device)[:, None])
+    if mask.window is not None and row >= mask.global_tokens:
+        behind_BS, ahead_BS = row - s_BS, s_BS - row
+        near_BS = (behind_BS < mask.window) & ((ahead_BS < mask.window) if mask.both_sides else (ahead_BS <= 0))
+        seen_BS = seen_BS & (near_BS | (s_BS < mask.global_tokens))
+    if mask.documents_BS is not None:
+        documents_BS = mask.documents_BS.to(device)
+        seen_BS = seen_BS & (documents_BS == documents_BS[:, row : row + 1])
     if mask.key_lengths_B is not None:
-        seen_BHTS = seen_BHTS & (s_1S < mask.key_lengths_B.to(q.device).reshape(batch, 1, 1, 1))
-
-    top_BHT1 = torch.where(seen_BHTS, z_BHTS, -torch.inf).amax(dim=-1, keepdim=True).detach()
-    top_BHT1 = torch.where(top_BHT1.isfinite(), top_BHT1, 0.0)
-    e_BHTS = torch.where(seen_BHTS, torch.exp(torch.where(seen_BHTS, z_BHTS - top_BHT1, 0.0)), 0.0)
-    sum_BHT1 = e_BHTS.sum(dim=-1, keepdim=True)
-    weights_BHTS = e_BHTS / torch.where(sum_BHT1 > 0, sum_BHT1, 1.0)
-    return torch.einsum("bhts,bhsk->bhtk", weights_BHTS, v[:, kv_of_head])
+        seen_BS = seen_BS & (s_BS < mask.key_lengths_B.to(device)[:, None])
+    return seen_BS

@@ -8,11 +8,14 @@ Shape letters: B batch, T query length, S key length, H query heads, G key/value
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from t2bench.attention import relative
 from t2bench.attention.mask import Mask
+from t2bench.attention.scores import DOT, Scores
 
 KERNELS: dict[str, SDPBackend] = {
     "sdpa_math": SDPBackend.MATH,
@@ -26,11 +29,19 @@ _NO_GQA = frozenset({"sdpa_efficient"})
 
 
 def attention(
-    q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, *, backend: str, scale: float, dropout_p: float
+    q_BHTK: Tensor,
+    k_BGSK: Tensor,
+    v_BGSK: Tensor,
+    mask: Mask,
+    *,
+    backend: str,
+    scores: Scores = DOT,
+    dropout_p: float = 0.0,
 ) -> Tensor:
     """Attention by one forced SDPA kernel; arguments and result as in `t2bench.attention.dispatch.attend`.
 
     Raises:
+        ValueError: scores that are no dot product with a bias.
         RuntimeError: the kernel cannot do this (from torch: "No available kernel").
     """
     heads, kv_heads = q_BHTK.shape[1], k_BGSK.shape[1]
@@ -38,16 +49,28 @@ def attention(
     if heads != kv_heads and backend in _NO_GQA:
         k_BGSK = k_BGSK.repeat_interleave(heads // kv_heads, dim=1)
         v_BGSK = v_BGSK.repeat_interleave(heads // kv_heads, dim=1)
-    is_causal = mask.is_flag(num_queries, num_keys)
-    visible_BHTS = None if is_causal else mask.visible(num_queries, num_keys, q_BHTK.device)
+    if scores.softcap is not None or scores.additive_HK is not None or scores.value_table_RK is not None:
+        raise ValueError(f"{backend} computes scaled dot products with a bias, and nothing else")
+    is_causal = mask.is_flag(num_queries, num_keys) and scores.relative is None
+    admitted_BHTS = None if is_causal else _admitted(q_BHTK, num_keys, mask, scores)
     with sdpa_kernel([KERNELS[backend]]):
         return F.scaled_dot_product_attention(
             q_BHTK,
             k_BGSK,
             v_BGSK,
-            attn_mask=visible_BHTS,
+            attn_mask=admitted_BHTS,
             dropout_p=dropout_p,
             is_causal=is_causal,
-            scale=scale,
+            scale=scores.factor(q_BHTK.shape[-1]),
             enable_gqa=k_BGSK.shape[1] != heads,
         )
+
+
+def _admitted(q_BHTK: Tensor, num_keys: int, mask: Mask, scores: Scores) -> Tensor | None:
+    """What SDPA takes as a mask: which keys are visible, or the bias, minus infinity where they are not."""
+    num_queries = q_BHTK.shape[2]
+    visible_BHTS = mask.visible(num_queries, num_keys, q_BHTK.device)
+    if scores.relative is None:
+        return visible_BHTS
+    bias_BHTS = relative.bias(scores.relative, mask, num_queries, num_keys).to(q_BHTK.dtype)
+    return bias_BHTS if visible_BHTS is None else bias_BHTS.masked_fill(~visible_BHTS, -torch.inf)

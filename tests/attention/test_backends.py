@@ -10,6 +10,7 @@ from torch import Tensor
 from t2bench.attention import reference
 from t2bench.attention.dispatch import attend
 from t2bench.attention.mask import Mask
+from t2bench.attention.scores import Scores
 from t2bench.attention.verify import check_attention
 
 CPU_BACKENDS = ["math", "sdpa_math", "sdpa_flash"]
@@ -50,7 +51,7 @@ def test_masks_against_a_loop(backend: str, causal: bool, queries: int, keys: in
     q, k, v = qkv(queries=queries, keys=keys)
     mask = Mask(causal=causal, key_lengths_B=None if lengths is None else torch.tensor(lengths))
     want = looped(q, k, v, causal=causal, lengths=lengths or [keys, keys], scale=0.3)
-    assert torch.allclose(attend(q, k, v, mask, backend=backend, scale=0.3), want, atol=1e-12)
+    assert torch.allclose(attend(q, k, v, mask, backend=backend, scores=Scores(scale=0.3)), want, atol=1e-12)
 
 
 @pytest.mark.parametrize("heads", [1, 4])
@@ -86,8 +87,8 @@ def test_default_scale_is_that_of_the_head() -> None:
     q, k, v = qkv(dim=8)
     for backend in CPU_BACKENDS:
         default = attend(q, k, v, Mask(), backend=backend)
-        assert torch.allclose(default, attend(q, k, v, Mask(), backend=backend, scale=8**-0.5))
-        assert not torch.allclose(default, attend(q, k, v, Mask(), backend=backend, scale=1.0))
+        assert torch.allclose(default, attend(q, k, v, Mask(), backend=backend, scores=Scores(scale=8**-0.5)))
+        assert not torch.allclose(default, attend(q, k, v, Mask(), backend=backend, scores=Scores(scale=1.0)))
 
 
 def test_dropout_of_weights_keeps_the_mean() -> None:

@@ -17,6 +17,7 @@ import t2bench.models.loss
 import t2bench.models.transformer
 from t2bench.attention import math, sdpa
 from t2bench.attention.mask import Mask
+from t2bench.attention.scores import Scores
 from t2bench.models.truth import check, check_case
 from t2bench.spec.axes import PositionSpec
 from t2bench.spec.case import Case, WorkloadSpec
@@ -88,8 +89,8 @@ def test_check_case_knows_the_workloads() -> None:
     assert model[0].name == "numerics: logits"
 
 
-def _fallback(q: Tensor, k: Tensor, v: Tensor, mask: Mask, *, backend: str, scale: float, dropout_p: float) -> Tensor:
-    return _math(q, k, v, mask, scale=scale, dropout_p=dropout_p)
+def _fallback(q: Tensor, k: Tensor, v: Tensor, mask: Mask, *, backend: str, **options: Any) -> Tensor:
+    return _math(q, k, v, mask, **options)
 
 
 def _patched(function: Callable[..., Any], **changes: Any) -> Callable[..., Any]:
@@ -100,31 +101,31 @@ class _SeesNext(Mask):
     def is_flag(self, num_queries: int, num_keys: int) -> bool:
         return False
 
-    def _build(self, causal: bool, num_queries: int, num_keys: int, device: torch.device) -> Tensor:
-        visible_BHTS = super()._build(False, num_queries, num_keys, device)
-        return visible_BHTS & torch.ones(num_queries, num_keys).tril(1).bool() if causal else visible_BHTS
+    def _build(self, num_queries: int, num_keys: int, device: torch.device) -> Tensor:
+        visible_BHTS = Mask(key_lengths_B=self.key_lengths_B)._build(num_queries, num_keys, device)
+        return visible_BHTS & torch.ones(num_queries, num_keys).tril(1).bool() if self.causal else visible_BHTS
 
 
 class _Unpadded(Mask):
-    def _build(self, causal: bool, num_queries: int, num_keys: int, device: torch.device) -> Tensor:
-        return Mask(causal=causal)._build(causal, num_queries, num_keys, device)
+    def _build(self, num_queries: int, num_keys: int, device: torch.device) -> Tensor:
+        return Mask(causal=self.causal)._build(num_queries, num_keys, device)
 
 
 class _PaddedOffByOne(Mask):
-    def _build(self, causal: bool, num_queries: int, num_keys: int, device: torch.device) -> Tensor:
+    def _build(self, num_queries: int, num_keys: int, device: torch.device) -> Tensor:
         lengths_B = None if self.key_lengths_B is None else self.key_lengths_B + 1
-        return Mask(causal=causal, key_lengths_B=lengths_B)._build(causal, num_queries, num_keys, device)
+        return Mask(causal=self.causal, key_lengths_B=lengths_B)._build(num_queries, num_keys, device)
 
 
-_scale_of_width = {"scale": 32**-0.5}
+_scale_of_width = {"scores": Scores(scale=32**-0.5)}
 _math, _sdpa = math.attention, sdpa.attention
 _dense = t2bench.models.loss.dense
 _real_heads = t2bench.models.attention.Attention._heads
 
 
-def _swapped(self: Any, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    q, k, v = _real_heads(self, x, context)
-    return (q, v, k) if self.project.keys() == {"qkv"} else (q, k, v)
+def _swapped(self: Any, x: Tensor, names: str) -> tuple[Tensor, ...]:
+    found = _real_heads(self, x, names)
+    return (found[0], found[2], found[1]) if self.project.keys() == {"qkv"} else found
 
 
 def _wrong_gqa(q: Tensor, k: Tensor, v: Tensor, mask: Mask, **options: Any) -> Tensor:
@@ -158,9 +159,9 @@ def _last_chunk_lost(x_ND: Tensor, table_VD: Tensor, labels_N: Tensor, *, chunk_
 # What is broken: (object, attribute, replacement), and a spec that it concerns.
 MUTANTS: dict[str, tuple[Any, str, Any, ModelSpec]] = {
     "math: scale": (math, "attention", _patched(math.attention, **_scale_of_width), MATH),
-    "math: no scale": (math, "attention", _patched(math.attention, scale=1.0), MATH),
+    "math: no scale": (math, "attention", _patched(math.attention, scores=Scores(scale=1.0)), MATH),
     "sdpa: scale": (sdpa, "attention", _patched(sdpa.attention, **_scale_of_width), FLASH),
-    "sdpa: no scale": (sdpa, "attention", _patched(sdpa.attention, scale=1.0), FLASH),
+    "sdpa: no scale": (sdpa, "attention", _patched(sdpa.attention, scores=Scores(scale=1.0)), FLASH),
     "sdpa: default kernel": (sdpa, "attention", _patched(sdpa.attention, backend="sdpa_math"), FLASH),
     "sdpa: silent fallback": (sdpa, "attention", _fallback, FLASH),
     "sdpa: head order": (sdpa, "attention", _wrong_gqa, FLASH),
