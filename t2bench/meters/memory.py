@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from t2bench.meters.nvml import open_nvml
 from t2bench.records import Metric
+from t2bench.spec.case import Unsupported
 
 if TYPE_CHECKING:
     import torch
@@ -163,6 +164,8 @@ def classify_error(error: BaseException) -> tuple[str, str]:
         (`oom`, message) for every way in which an allocation fails: torch reports a failed allocation on the CPU as a
         plain RuntimeError. Otherwise (`error`, message).
     """
+    if isinstance(error, Unsupported):
+        return "unsupported", str(error)
     message = f"{type(error).__name__}: {error}".strip().removesuffix(":")
     first_line = message.splitlines()[0]
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

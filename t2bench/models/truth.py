@@ -34,11 +34,12 @@ from t2bench.attention.witness import observe
 from t2bench.models.attention import Attention
 from t2bench.models.init import load_logical, logical_parameters, mixed_seed
 from t2bench.models.loss import IGNORE
+from t2bench.models.precision import PRECISIONS
 from t2bench.models.transformer import Transformer, build
+from t2bench.models.truth_own import check_own
 from t2bench.spec.case import Case
 from t2bench.spec.model import ModelSpec
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MAX_LAYERS = 2
 MAX_VOCAB = 256
 MAX_LENGTH = 24
@@ -66,10 +67,20 @@ class Results:
 
 def check_case(case: Case, *, device: torch.device | str) -> tuple[Check, ...]:
     """The checks that a case needs before it is timed: of the operator for `attention`, else of the model."""
-    spec, dtype = case.model, DTYPES[case.dtype]
+    spec, precision = case.model, PRECISIONS[case.dtype]
+    precision.set_matmul()
     if case.workload.kind != "attention":
-        trains = case.workload.trains
-        return check(spec, device=device, dtype=dtype, seed=case.seed, length=case.length, trains=trains)
+        # Autocast leaves float64 alone, so the oracle may be computed inside as well.
+        with precision.forward(torch.device(device).type):
+            return check(
+                spec,
+                device=device,
+                dtype=precision.parameters,
+                rounding=precision.rounding,
+                seed=case.seed,
+                length=case.length,
+                trains=case.workload.trains,
+            )
     return check_attention(
         spec.attention,
         heads=spec.heads,
@@ -77,7 +88,7 @@ def check_case(case: Case, *, device: torch.device | str) -> tuple[Check, ...]:
         head_dim=spec.dim_per_head,
         causal=case.workload.causal,
         backward=case.workload.backward,
-        dtype=dtype,
+        dtype=precision.compute,
         device=device,
         length=case.length,
         seed=case.seed,
@@ -92,6 +103,7 @@ def check(
     seed: int,
     length: int,
     trains: bool = True,
+    rounding: torch.dtype | None = None,
 ) -> tuple[Check, ...]:
     """Check a variant on small inputs.
 
@@ -102,10 +114,16 @@ def check(
         seed: of weights and tokens.
         length: tokens per sequence of the case; at most `MAX_LENGTH` are used.
         trains: check gradients and the backward kernels too.
+        rounding: dtype whose unit of rounding the results have, where it is not that of the parameters (autocast, which
+            the caller turns on, or TF32).
 
     Returns:
         One verdict per property, in the order checked. After a refusal by torch the rest is left out.
     """
+    if spec.factory:
+        return check_own(
+            spec, device=device, dtype=dtype, rounding=rounding or dtype, seed=seed, length=length, trains=trains
+        )
     small = dataclasses.replace(
         spec,
         enc_layers=min(spec.enc_layers, MAX_LAYERS),
@@ -113,19 +131,21 @@ def check(
         vocab=min(spec.vocab, MAX_VOCAB),
     )
     batch = _batch(small, min(length, MAX_LENGTH), seed, device)
-    model = _variant(small, device, dtype, seed)
+    rounding = rounding or dtype
+    gain = GAIN if torch.finfo(rounding).bits >= 32 else LOW_PRECISION_GAIN
+    model = _variant(small, device, dtype, seed, gain)
     try:
-        checks = _numerics(model, batch, device, trains)
+        checks = _numerics(model, batch, device, trains, rounding)
         if [verdict.name for verdict in checks if not verdict.passed] == [GRADIENTS] and spec.activation == "relu":
             # One activation in a thousand draws lies within rounding of the kink and has either of two derivatives.
             # A mistake fails on other weights too.
-            model = _variant(small, device, dtype, seed + 1)
-            checks = _numerics(model, batch, device, trains)
+            model = _variant(small, device, dtype, seed + 1, gain)
+            checks = _numerics(model, batch, device, trains, rounding)
         error = checks[0].error
         assert error is not None
         # Two runs of one model may each be off by what it is off from the oracle, and no more.
-        allowed = _allowed(dtype, error)
-        checks += _operator(spec, device, dtype, seed, length, trains)
+        allowed = _allowed(rounding, error)
+        checks += _operator(spec, device, rounding, seed, length, trains)
         checks += _observed(model, batch, trains)
         if model.decoder is not None:
             checks.append(_causality(model, batch, allowed))
@@ -147,12 +167,11 @@ def _batch(spec: ModelSpec, length: int, seed: int, device: torch.device | str) 
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
-def _variant(spec: ModelSpec, device: torch.device | str, dtype: torch.dtype, seed: int) -> Transformer:
+def _variant(spec: ModelSpec, device: torch.device | str, dtype: torch.dtype, seed: int, gain: float) -> Transformer:
     """The model with large weights, in evaluation mode (dropout off)."""
     model = build(spec, device=device, dtype=dtype, seed=seed).eval()
     model.chunk_tokens = CHUNK_TOKENS
     generator = torch.Generator()
-    gain = GAIN if torch.finfo(dtype).bits >= 32 else LOW_PRECISION_GAIN
     for name, tensor in logical_parameters(model).items():
         generator.manual_seed(mixed_seed(seed, f"truth/{name}"))
         draw = torch.empty(tensor.shape).normal_(generator=generator)
@@ -185,31 +204,34 @@ def _results(model: Transformer, batch: Batch, trains: bool) -> Results:
     return Results(values=(logits_BTV, loss), gradients=logical_parameters(model, grad=True))
 
 
-def _numerics(model: Transformer, batch: Batch, device: torch.device | str, trains: bool) -> list[Check]:
+def _numerics(
+    model: Transformer, batch: Batch, device: torch.device | str, trains: bool, rounding: torch.dtype
+) -> list[Check]:
     """Logits, loss and gradients against the float64 oracle."""
-    spec, dtype = model.spec, model.table_VD.dtype
+    spec = model.spec
     oracle = _plain(spec, model, device, torch.float64)
     for module in oracle.modules():
         if isinstance(module, Attention):
             module.backend = REFERENCE
     exact = _results(oracle, batch, trains)
     found = _results(model, batch, trains)
-    naive = _results(_plain(spec, model, device, dtype), batch, trains)
+    naive = _results(_plain(spec, model, device, model.table_VD.dtype), batch, trains)
     what = f"{spec.attention}, {spec.projections}, {spec.loss} loss against the float64 reference"
     checks = []
     for index, name in enumerate(("logits", "loss")):
         plain = scaled_error(naive.values[index], exact.values[index])
         # The loss is a mean, in which rounding cancels: it can be held to one unit.
         allowed = (
-            _allowed(dtype, plain)
+            _allowed(rounding, plain)
             if name == "logits"
-            else max(2.0 * plain, MODEL_FLOAT32_FLOOR, torch.finfo(dtype).eps)
+            else max(2.0 * plain, MODEL_FLOAT32_FLOOR, torch.finfo(rounding).eps)
         )
         error = scaled_error(found.values[index], exact.values[index])
         checks.append(numeric_check(f"numerics: {name}", error, allowed, f"{name} by {what}"))
     if trains:
-        allowed = _allowed_gradient(dtype, _gradient_error(naive, exact))
-        error = _gradient_error(found, exact)
+        mean = torch.finfo(rounding).bits < 32
+        allowed = _allowed_gradient(rounding, _gradient_error(naive, exact, mean=mean))
+        error = _gradient_error(found, exact, mean=mean)
         checks.append(numeric_check(GRADIENTS, error, allowed, f"gradients by {what}"))
     return checks
 
@@ -228,13 +250,13 @@ def _allowed_gradient(dtype: torch.dtype, plain_error: float) -> float:
     return min(max(3.0 * plain_error, GRADIENT_ROUNDING_UNITS * eps), 4 * GRADIENT_ROUNDING_UNITS * eps)
 
 
-def _gradient_error(found: Results, oracle: Results) -> float:
+def _gradient_error(found: Results, oracle: Results, *, mean: bool) -> float:
     """Largest relative error of a parameter's gradient in the Euclidean norm.
 
-    In 16 bits the root mean square over parameters. Norms, not maxima: rounding that carries one activation across the
-    kink of a ReLU changes a few entries by their whole size. Some gradients are zero but for rounding (softmax does not
-    feel a bias on all keys), so each is judged on at least a hundredth of the scale of the largest. A gradient that is
-    missing counts as zero.
+    With `mean`, for 16 bits, the root mean square over parameters. Norms, not maxima: rounding that carries one
+    activation across the kink of a ReLU changes a few entries by their whole size. Some gradients are zero but for
+    rounding (softmax does not feel a bias on all keys), so each is judged on at least a hundredth of the scale of the
+    largest. A gradient that is missing counts as zero.
     """
     norms = {name: float(g.norm()) for name, g in oracle.gradients.items()}
     floor = 1e-2 * max(norms.values())
@@ -244,8 +266,7 @@ def _gradient_error(found: Results, oracle: Results) -> float:
     ]
     if any(math.isnan(error) for error in errors):
         return math.inf
-    low_precision = any(g.element_size() < 4 for g in found.gradients.values())
-    return math.sqrt(sum(e * e for e in errors) / len(errors)) if low_precision else max(errors)
+    return math.sqrt(sum(e * e for e in errors) / len(errors)) if mean else max(errors)
 
 
 def _operator(

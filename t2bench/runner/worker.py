@@ -117,7 +117,7 @@ class _Session:
     def on_rows(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Attention at the case's own length: some rows against the float64 definition."""
         from t2bench.attention.rows import check_rows
-        from t2bench.models.truth import DTYPES
+        from t2bench.models.precision import PRECISIONS
 
         case = Case.from_dict(message["case"])
         model = case.model
@@ -135,7 +135,7 @@ class _Session:
                 length=case.length,
                 causal=masked,
                 backward=case.workload.trains,
-                dtype=DTYPES[case.dtype],
+                dtype=PRECISIONS[case.dtype].compute,
                 device=self.device,
                 seed=case.seed,
             )

@@ -13,13 +13,16 @@ from typing import Any, ClassVar, Literal, get_args
 from t2bench.spec.axes import STRICT
 from t2bench.spec.model import ModelSpec
 
-WorkloadKind = Literal["attention", "forward", "train_step"]
-Dtype = Literal["fp32", "bf16", "fp16"]
+WorkloadKind = Literal["attention", "forward", "train_step", "prefill", "decode"]
+Dtype = Literal["fp32", "tf32", "bf16", "fp16", "bf16_autocast", "fp16_autocast"]
 DeviceKind = Literal["cpu", "cuda"]
 
 WORKLOADS: tuple[str, ...] = get_args(WorkloadKind)
 DTYPES: tuple[str, ...] = get_args(Dtype)
-DTYPE_BYTES: dict[str, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
+# Of what matrix products make, keys and values among it; what each dtype means is in `t2bench.models.precision`.
+DTYPE_BYTES: dict[str, int] = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "bf16_autocast": 2, "fp16_autocast": 2}
+# Of parameters, gradients and the optimizer's state.
+PARAMETER_BYTES: dict[str, int] = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "bf16_autocast": 4, "fp16_autocast": 4}
 
 GHOST_SUFFIX = "@ghost"
 
@@ -36,9 +39,14 @@ class WorkloadSpec:
 
     Attributes:
         kind: `attention` (the operator alone, on random q, k, v as in the FlashAttention protocol), `forward`
-            (inference on a batch of real text, no autograd) or `train_step` (forward, loss, backward, fused AdamW).
+            (inference on a batch of real text, no autograd), `train_step` (forward, loss, backward, fused AdamW),
+            `prefill` (read a prompt up to the first new token) or `decode` (the same and `new_tokens` - 1 more, each
+            the likeliest after those before it; an end mark does not end it, so that all do equal work).
         causal: for `attention`: mask out keys after the query. Models decide this themselves.
         backward: for `attention`: time forward and backward.
+        new_tokens: for `decode`: tokens to generate after a prompt (encdec: from a source) of the case's length.
+        ragged: for `forward` and `train_step`: sequences of several lengths, the longest of which is the case's, half
+            of it on average; the variant's `padding` says how they share a batch. Padding counts as no tokens.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -46,18 +54,27 @@ class WorkloadSpec:
     kind: WorkloadKind = "train_step"
     causal: bool = False
     backward: bool = False
+    new_tokens: int = 32
+    ragged: bool = False
 
     @property
     def label(self) -> str:
         """Readable name, the first part of a case id."""
+        if self.kind == "decode":
+            return f"decode+{self.new_tokens}"
         if self.kind != "attention":
-            return self.kind
+            return self.kind + ("+ragged" if self.ragged else "")
         return "attention" + ("+causal" if self.causal else "") + ("+backward" if self.backward else "")
 
     @property
     def trains(self) -> bool:
         """Whether gradients are computed."""
         return self.kind == "train_step" or (self.kind == "attention" and self.backward)
+
+    @property
+    def generates(self) -> bool:
+        """Whether tokens are generated one after the other."""
+        return self.kind in ("prefill", "decode")
 
     @property
     def reads_text(self) -> bool:
@@ -75,7 +92,7 @@ class Case:
         workload: what is done.
         length: tokens per sequence L (for `encdec`: of the source and of the target, each).
         batch: sequences B.
-        dtype: parameters, activations and gradients alike (pure, no autocast).
+        dtype: of parameters, activations and gradients alike, or mixed (`..._autocast`).
         device: kind of device.
         seed: weights and batches.
         extras: further matrix keys in suite order, for example (("heads", 16),); they are part of the id.
@@ -119,11 +136,24 @@ class Case:
         }
 
     @property
+    def last_length(self) -> int:
+        """Positions of the longest sequence that a step gets to: a prompt grows by what is generated."""
+        new = self.workload.new_tokens if self.workload.kind == "decode" else 1
+        if not self.workload.generates:
+            return self.length
+        # The last token generated is not read again.
+        return max(self.length, new) if self.model.arch == "encdec" else self.length + new - 1
+
+    @property
     def tokens(self) -> int:
-        """Token positions processed by one step (source and target)."""
-        return (
-            self.batch * self.length * (2 if self.model.arch == "encdec" and self.workload.kind != "attention" else 1)
-        )
+        """Tokens that one step gets through: source and target; of `prefill` the prompt, of `decode` the new ones.
+
+        Of ragged batches it is the upper bound; what a step really reads the workload knows.
+        """
+        if self.workload.kind == "decode":
+            return self.batch * self.workload.new_tokens
+        both = self.model.arch == "encdec" and self.workload.kind in ("forward", "train_step")
+        return self.batch * self.length * (2 if both else 1)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready dictionary, the inverse of `from_dict`."""
@@ -153,6 +183,13 @@ class Refusal:
     case: Case
     status: Literal["unsupported", "skipped"]
     reason: str
+
+
+class Unsupported(Exception):
+    """This machine or its software cannot do what a case asks, which only showed when it was tried.
+
+    The message says why, and what would help. The case's row has the status `unsupported`.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,14 +6,26 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 
-from t2bench.spec.case import WORKLOADS
+from t2bench.spec.case import WORKLOADS, WorkloadSpec
 from t2bench.spec.errors import Mark, SpecError, did_you_mean, listing, show
 from t2bench.spec.presets import preset_names
 from t2bench.spec.yamltree import Node
 
 MAX_NAME = 60
 SAFE_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}")
-WORKLOAD_LABELS = (*WORKLOADS, "attention+causal", "attention+backward", "attention+causal+backward")
+WORKLOAD_LABELS = (
+    *WORKLOADS,
+    *("attention+causal", "attention+backward", "attention+causal+backward"),
+    *("forward+ragged", "train_step+ragged"),
+)
+DECODE_LABEL = re.compile(r"decode\+[1-9][0-9]*")
+# Options of a workload -> the kinds that have them.
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "causal": ("attention",),
+    "backward": ("attention",),
+    "new_tokens": ("decode",),
+    "ragged": ("forward", "train_step"),
+}
 
 
 def check_meaning(tree: Node, broken: Collection[str]) -> list[SpecError]:
@@ -166,10 +178,11 @@ class _Checker:
             self._flags(node, f"matrix.workload[{index}]")
 
     def _flags(self, node: Node, where: str) -> None:
-        for key in ("causal", "backward"):
-            flag = node.get(key)
-            if flag and flag.value and _kind(node) != "attention":
-                self.add(flag.mark, f"{where}.{key}", f"only the attention workload has it, not {_kind(node)}")
+        for key, kinds in OPTIONS.items():
+            option = node.get(key)
+            if option and option.value not in (None, getattr(WorkloadSpec(), key)) and _kind(node) not in kinds:
+                words = f"only the {' and '.join(kinds)} workload has it, not {_kind(node)}"
+                self.add(option.mark, f"{where}.{key}", words)
 
     def include_and_exclude(self) -> None:
         """Names of variants and workloads."""
@@ -186,7 +199,7 @@ class _Checker:
             for node, place in _elements(match, "variant"):
                 self._must_be_variant(node, f"{where}.{place}")
             for node, place in _elements(match, "workload"):
-                if node.value not in WORKLOAD_LABELS:
+                if node.value not in WORKLOAD_LABELS and not DECODE_LABEL.fullmatch(str(node.value)):
                     hint = did_you_mean(node.value, WORKLOAD_LABELS)
                     message = f"unknown workload {show(node.value)}{hint} (there are: {listing(WORKLOAD_LABELS)})"
                     self.add(node.mark, f"{where}.{place}", message)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from t2bench.spec import refusals_modes
 from t2bench.spec.case import Case
 
 FLASH_MAX_HEAD_DIM = 256
@@ -17,7 +18,7 @@ CUDA_ONLY = {"sdpa_efficient": "memory-efficient", "sdpa_cudnn": "cuDNN"}
 
 def refusal(case: Case) -> str | None:
     """Why a case must not be run, or None."""
-    for rule in RULES:
+    for rule in (*RULES, *refusals_modes.RULES):
         if reason := rule(case):
             return reason
     return None
@@ -44,10 +45,10 @@ def tensor_too_large(case: Case) -> str | None:
 def learned_table_too_short(case: Case) -> str | None:
     """Learned positions end with their table."""
     position = case.model.position
-    if case.workload.kind == "attention" or position.kind != "learned" or case.length <= position.max_len:
+    if case.workload.kind == "attention" or position.kind != "learned" or case.last_length <= position.max_len:
         return None
     return (
-        f"learned positions end at max_len {position.max_len}, and the length is {case.length}; "
+        f"learned positions end at max_len {position.max_len}, and the length is {case.last_length}; "
         "raise position.max_len or use another position"
     )
 
@@ -58,13 +59,6 @@ def fused_kernel_needs_cuda(case: Case) -> str | None:
     if kernel is None or case.device == "cuda":
         return None
     return f"PyTorch has no {kernel} attention kernel for CPUs; use sdpa_flash or math there"
-
-
-def half_precision_on_cpu(case: Case) -> str | None:
-    """fp16 exists on CPUs, but hardly any has arithmetic for it."""
-    if case.device != "cpu" or case.dtype != "fp16":
-        return None
-    return "CPUs convert fp16 for every operation, so its times say nothing; use bf16 or fp32 there"
 
 
 def dropout_in_cpu_flash(case: Case) -> str | None:
@@ -82,7 +76,7 @@ def fused_kernel_needs_16_bits(case: Case) -> str | None:
     """CUDA's flash and cuDNN kernels have no fp32 version."""
     names = {"sdpa_flash": "flash", "sdpa_cudnn": "cuDNN"}
     name = names.get(case.model.attention)
-    if name is None or case.device != "cuda" or case.dtype != "fp32":
+    if name is None or case.device != "cuda" or case.dtype not in ("fp32", "tf32"):
         return None
     return f"the {name} attention kernel on CUDA computes in bf16 and fp16 only; use dtype bf16, or sdpa_efficient"
 
@@ -102,7 +96,6 @@ RULES: tuple[Callable[[Case], str | None], ...] = (
     tensor_too_large,
     learned_table_too_short,
     fused_kernel_needs_cuda,
-    half_precision_on_cpu,
     dropout_in_cpu_flash,
     fused_kernel_needs_16_bits,
     flash_head_too_wide,

@@ -16,12 +16,13 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from t2bench.meters.counters import Counts, count
+from t2bench.models.precision import PRECISIONS
 from t2bench.records import Metric
 from t2bench.spec import cost
 from t2bench.spec.case import Case
 from t2bench.workloads.attention import Attention
 from t2bench.workloads.batches import placeholder
-from t2bench.workloads.registry import DTYPES, Workload, around_model, model_for
+from t2bench.workloads.registry import Workload, around_model, model_for
 
 _CPU = torch.device("cpu")
 _FUSED = ("sdpa_flash", "sdpa_efficient", "sdpa_cudnn")
@@ -84,7 +85,7 @@ def _count_both(case: Case) -> tuple[Counts, Counts]:
         at_batch = replace(case, batch=batch)
         workload: Workload
         if model is None:
-            workload = Attention(at_batch, _CPU, DTYPES[case.dtype])
+            workload = Attention(at_batch, _CPU, PRECISIONS[case.dtype].compute)
         else:
             ids = placeholder(arch=case.model.arch, batch=batch, length=case.length, device=_CPU)
             workload = around_model(at_batch, model, (ids,))

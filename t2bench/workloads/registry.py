@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from t2bench.models.precision import PRECISIONS
 from t2bench.models.transformer import Transformer
 from t2bench.models.transformer import build as build_model
 from t2bench.spec.case import Case
@@ -16,8 +17,6 @@ from t2bench.workloads.attention import Attention
 from t2bench.workloads.batches import Batch, cut
 from t2bench.workloads.forward import Forward
 from t2bench.workloads.train_step import TrainStep
-
-DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Workload(Protocol):
@@ -58,7 +57,7 @@ def build(case: Case, *, device: torch.device, tokens: Path | None) -> Workload:
     """
     torch.manual_seed(case.seed)
     if case.workload.kind == "attention":
-        return Attention(case, device, DTYPES[case.dtype])
+        return Attention(case, device, PRECISIONS[case.dtype].parameters)
     if tokens is None:
         raise ValueError(f"{case.id}: workload {case.workload.kind} needs a token stream")
     batches = cut(tokens, arch=case.model.arch, batch=case.batch, length=case.length, seed=case.seed, device=device)
@@ -67,7 +66,7 @@ def build(case: Case, *, device: torch.device, tokens: Path | None) -> Workload:
 
 def model_for(case: Case, device: torch.device) -> Transformer:
     """The case's model, initialised."""
-    return build_model(case.model, device=device, dtype=DTYPES[case.dtype], seed=case.seed)
+    return build_model(case.model, device=device, dtype=PRECISIONS[case.dtype].parameters, seed=case.seed)
 
 
 def around_model(case: Case, model: Transformer, batches: Sequence[Batch]) -> Workload:

@@ -55,8 +55,6 @@ def case(model: ModelSpec, **changes: Any) -> Case:
             case(ModelSpec(attention="sdpa_cudnn"), device="cuda", dtype="bf16"),
             "no cuDNN attention kernel for CPUs",
         ),
-        (case(ModelSpec(), dtype="fp16"), case(ModelSpec(), dtype="bf16"), "use bf16 or fp32"),
-        (case(ModelSpec(), dtype="fp16"), case(ModelSpec(), dtype="fp16", device="cuda"), "CPUs convert fp16"),
         (case(FLASH, device="cuda"), case(FLASH, device="cuda", dtype="bf16"), "bf16 and fp16 only"),
         (
             case(ModelSpec(attention="sdpa_cudnn"), device="cuda"),
@@ -78,7 +76,6 @@ def test_each_rule_begins_and_ends_where_it_should(refused: Case, allowed: Case,
 
 def test_every_rule_is_needed() -> None:
     refused = [case(VAST, length=1 << 24), case(LEARNED, length=65), case(ModelSpec(attention="sdpa_cudnn")),
-               case(ModelSpec(), dtype="fp16"),
                case(DROPS), case(FLASH, device="cuda"), case(WIDE, device="cuda", dtype="bf16")]  # fmt: skip
     firing = [[rule for rule in RULES if rule(each)] for each in refused]
     assert [rules[0] for rules in firing] == list(RULES)
