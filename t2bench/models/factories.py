@@ -72,5 +72,10 @@ def get(name: str) -> Factory:
     return _factories[name]
 
 
+def names() -> tuple[str, ...]:
+    """The names of all factories that are registered now."""
+    return tuple(_factories)
+
+
 def _origin(factory: Callable[..., object]) -> str:
     return str(getattr(factory, "__module__", type(factory).__module__))

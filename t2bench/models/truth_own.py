@@ -1,0 +1,142 @@
+"""Truth checks for a user's own module: what can be asked of a model whose function nobody else has written down.
+
+No reference says what it ought to compute. It is held to itself: the same weights in float64 give the same logits, its
+loss is the cross-entropy of its own logits, gradients are finite, the future is out of sight, padding does not matter.
+Weights are those of its own initialisation.
+
+Shape letters: B batch, T length, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from t2bench.attention.verify import Check, numeric_check, scaled_error
+from t2bench.models.loss import IGNORE
+from t2bench.models.own import Own, build_own
+from t2bench.spec.model import ModelSpec
+
+MAX_LAYERS, MAX_VOCAB, MAX_LENGTH = 2, 256, 24
+FLOAT32_ALLOWED = 5e-4
+ROUNDING_UNITS = 64  # in 16 bits, of an unknown function
+
+Batch = Mapping[str, Tensor]
+
+
+def check_own(
+    spec: ModelSpec, *, device: torch.device | str, dtype: torch.dtype, rounding: torch.dtype, seed: int, length: int,
+    trains: bool,
+) -> tuple[Check, ...]:  # fmt: skip
+    """Check a variant that a factory makes, on small inputs; arguments as in `t2bench.models.truth.check`.
+
+    Raises:
+        FactoryError: the module does not have the interface that is asked for.
+        Exception: whatever the user's code raises.
+    """
+    small = replace(
+        spec,
+        enc_layers=min(spec.enc_layers, MAX_LAYERS),
+        dec_layers=min(spec.dec_layers, MAX_LAYERS),
+        vocab=min(spec.vocab, MAX_VOCAB),
+    )
+    model = build_own(small, device=device, dtype=dtype, seed=seed).eval()
+    batch = _batch(small, min(length, MAX_LENGTH), seed, device)
+    allowed = FLOAT32_ALLOWED if torch.finfo(rounding).bits >= 32 else ROUNDING_UNITS * torch.finfo(rounding).eps
+    checks = [_precision(model, batch, allowed, seed), _loss(model, batch, allowed)]
+    if trains:
+        checks.append(_gradients(model, batch))
+    if spec.arch != "encoder":
+        checks.append(_causality(model, batch, allowed))
+    checks.append(_padding(model, batch, allowed))
+    return tuple(checks)
+
+
+def _batch(spec: ModelSpec, length: int, seed: int, device: torch.device | str) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    tokens_BT = torch.randint(0, spec.vocab, (2, length + 1), generator=generator)
+    batch = {"tokens": tokens_BT[:, :-1], "labels": tokens_BT[:, 1:].clone()}
+    batch["labels"][1, : length // 3] = IGNORE
+    if spec.arch == "encdec":
+        batch["source"] = torch.randint(0, spec.vocab, (2, max(1, length - 3)), generator=generator)
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def _run(method: Callable[..., Tensor], batch: Batch, **lengths: Tensor) -> Tensor:
+    found: Tensor = method(batch["tokens"], source_BS=batch.get("source"), **lengths)
+    return found
+
+
+def _logits(model: Own, batch: Batch, **lengths: Tensor) -> Tensor:
+    with torch.no_grad():
+        return _run(model, batch, **lengths)
+
+
+def _precision(model: Own, batch: Batch, allowed: float, seed: int) -> Check:
+    name = "numerics: logits"
+    device = batch["tokens"].device
+    exact = build_own(model.spec, device=device, dtype=torch.float64, seed=seed).eval()
+    exact.load_state_dict(model.state_dict())
+    try:
+        wanted_BTV = _logits(exact, batch)
+    except RuntimeError as error:
+        why = str(error).partition("\n")[0]
+        return Check(name=name, passed=True, detail=f"does not apply: the module does not run in float64 ({why})")
+    return numeric_check(name, scaled_error(_logits(model, batch), wanted_BTV), allowed, "logits against float64")
+
+
+def _loss(model: Own, batch: Batch, allowed: float) -> Check:
+    logits_BTV = _logits(model, batch)
+    with torch.no_grad():
+        found = model.loss(_run(model.hidden, batch), batch["labels"])
+    wanted = F.cross_entropy(logits_BTV.double().flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORE)
+    return numeric_check("numerics: loss", scaled_error(found, wanted), allowed, "loss against its own logits")
+
+
+def _gradients(model: Own, batch: Batch) -> Check:
+    name = "numerics: gradients"
+    model.zero_grad(set_to_none=True)
+    loss = model.loss(_run(model.hidden, batch), batch["labels"])
+    loss.backward()  # type: ignore[no-untyped-call]
+    parameters = {name: p for name, p in model.module.named_parameters() if p.requires_grad}
+    missing = [name for name, p in parameters.items() if p.grad is None]
+    wrong = [name for name, p in parameters.items() if p.grad is not None and not bool(p.grad.isfinite().all())]
+    model.zero_grad(set_to_none=True)
+    if wrong:
+        return Check(name=name, passed=False, detail=f"the gradient of {wrong[0]} is not finite")
+    if len(missing) == len(parameters):
+        return Check(name=name, passed=False, detail="the loss reaches no parameter")
+    without = f"; {len(missing)} have none ({missing[0]}, ...)" if missing else ""
+    return Check(name=name, passed=True, detail=f"finite, for {len(parameters)} parameters{without}")
+
+
+def _causality(model: Own, batch: Batch, allowed: float) -> Check:
+    cut = max(1, 2 * batch["tokens"].shape[1] // 3)
+    changed = {**batch, "tokens": batch["tokens"].clone()}
+    changed["tokens"][:, cut:] = (changed["tokens"][:, cut:] + 1) % model.spec.vocab
+    before_BTV, after_BTV = _logits(model, batch), _logits(model, changed)
+    if torch.equal(after_BTV[:, cut:], before_BTV[:, cut:]):
+        return Check(name="causality", passed=False, detail="changing tokens changes no logits, not even their own")
+    error = scaled_error(after_BTV[:, :cut], before_BTV[:, :cut])
+    return numeric_check("causality", error, allowed, f"earlier logits after tokens from position {cut} on changed")
+
+
+def _padding(model: Own, batch: Batch, allowed: float) -> Check:
+    encdec = model.spec.arch == "encdec"
+    side, argument = ("source", "source_lengths_B") if encdec else ("tokens", "lengths_B")
+    if argument not in model.takes:
+        detail = f"does not apply: forward takes no {argument}, so its batches are never padded"
+        return Check(name="padding", passed=True, detail=detail)
+    full = batch[side].shape[1]
+    kept = max(1, full - 5)
+    alone = {name: tensor[1:] for name, tensor in batch.items()}
+    alone[side] = alone[side][:, :kept]
+    valid = slice(None) if encdec else slice(kept)
+    lengths = {argument: torch.tensor([full, kept], device=batch[side].device)}
+    error = scaled_error(_logits(model, batch, **lengths)[1, valid], _logits(model, alone)[0])
+    return numeric_check("padding", math.inf if math.isnan(error) else error, allowed, "logits without padding")
