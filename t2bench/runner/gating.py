@@ -152,11 +152,9 @@ class GateJob:
         stated, available = self.suite.limits.memory_gib, answer["available_bytes"]
         self._limit_bytes = int(GIB * stated if stated is not None else MEMORY_SHARE * (available or 0))
         host, path = env.host(), self.options.path
-        pairs: dict[str, list[str]] = {case.group: [] for case in self.cases} | {
-            r.case.group: [] for r in self.refusals
-        }
+        groups: dict[str, list[str]] = {}
         for case in [*self.cases, *self.bases.values(), *(refusal.case for refusal in self.refusals)]:
-            pairs[case.group].append(case.id)
+            groups.setdefault(case.group, []).append(case.id)
         self.environment = {
             "run": f"{path.parent.name}/{path.name}",
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -170,7 +168,7 @@ class GateJob:
             "data": dict(data),
             "argv": list(self.options.argv),
             "base": None if self.base is None else self.base.words,
-            "plan": {"groups": pairs},
+            "plan": {"groups": groups},
         }
         self._began = time.monotonic()
         write_atomically(path / "suite.yaml", dump_suite(self.suite))
