@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from t2bench.api import run
+    from t2bench.models.factories import variant
     from t2bench.records import Run
 
 __version__ = "0.1.0"
-__all__ = ["Run", "__version__", "run"]
+__all__ = ["Run", "__version__", "run", "variant"]
 
 
 def __getattr__(name: str) -> Any:
@@ -27,4 +28,8 @@ def __getattr__(name: str) -> Any:
         from t2bench.records import Run
 
         return Run
+    if name == "variant":
+        from t2bench.models.factories import variant
+
+        return variant
     raise AttributeError(f"module 't2bench' has no attribute '{name}'")

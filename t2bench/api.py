@@ -17,6 +17,7 @@ from t2bench.runner.execute import Options, default_isolation, execute
 from t2bench.runner.observer import Observer, Silent
 from t2bench.spec.loader import load_suite
 from t2bench.spec.plan import expand
+from t2bench.spec.plugins import permitted
 
 
 def run(
@@ -32,6 +33,7 @@ def run(
     isolation: str | None = None,
     max_time_s: float | None = None,
     argv: Sequence[str] = (),
+    allow_code: bool = False,
     observer: Observer | None = None,
 ) -> Run:
     """Measure a suite and return what was recorded.
@@ -48,6 +50,7 @@ def run(
         isolation: `fork` (default on Linux) or `spawn`.
         max_time_s: stop starting launches after this many seconds.
         argv: command line to record.
+        allow_code: permit the suite's plugins to be imported, in the measured processes; they run with all your rights.
         observer: watches the run.
 
     Raises:
@@ -57,7 +60,8 @@ def run(
         t2bench.runner.launcher.WorkerFailed: no measured process can be started.
     """
     watch = observer or Silent()
-    load_suite(suite, device="cpu", overrides=overrides)  # a wrong suite is said before anything slow begins
+    # A wrong suite, or one whose code may not run, is said before anything slow begins.
+    permitted(load_suite(suite, device="cpu", overrides=overrides), allow_code=allow_code)
     kind = choose_device(device, watch)
     loaded = load_suite(suite, device=kind, overrides=overrides)
     data = data or os.environ.get("T2BENCH_DATA") or None
@@ -70,5 +74,6 @@ def run(
         isolation=isolation or default_isolation(),
         max_time_s=max_time_s,
         argv=tuple(argv),
+        plugins=permitted(loaded, allow_code=allow_code),
     )
     return Run.load(execute(loaded, expand(loaded, only=only), options, watch))

@@ -16,6 +16,11 @@ GOOD, USAGE, INCONCLUSIVE, FAILED, INTERRUPTED = 0, 2, 3, 5, 130
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+allow_code_option = click.option(
+    "--allow-code", is_flag=True, help="Let the suite's plugins run, in the measured processes, with your rights."
+)
+
+
 def suite_options(function: Command) -> Command:
     """The options of every command that takes a suite."""
     for option in reversed(
@@ -49,6 +54,7 @@ def suite_options(function: Command) -> Command:
                 type=click.IntRange(min=1),
                 help="Threads per measured process [default: physical cores less one].",
             ),
+            allow_code_option,
             click.option("--json", "as_json", is_flag=True, help="Machine-readable result on stdout."),
         )
     ):

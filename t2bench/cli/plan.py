@@ -21,6 +21,7 @@ def command(
     quick: bool,
     data: str | None,
     threads: int | None,
+    allow_code: bool,
     as_json: bool,
 ) -> None:
     """Show what SUITE would measure: predicted FLOPs, bytes and seconds per case, and what is refused and why.
@@ -35,15 +36,23 @@ def command(
     from t2bench.runner.preview import preview
     from t2bench.spec.loader import load_suite
     from t2bench.spec.plan import expand
+    from t2bench.spec.plugins import permitted
 
     watch = Progress(Console(stderr=True))
     try:
         with common.user_errors():
             changes = common.all_overrides(overrides, seed, quick=quick)
-            load_suite(suite, device="cpu", overrides=changes)
+            permitted(load_suite(suite, device="cpu", overrides=changes), allow_code=allow_code)
             loaded = load_suite(suite, device=choose_device(device, watch), overrides=changes)
             plan = expand(loaded, only=only)
-            found = preview(loaded, plan, threads=threads, isolation=default_isolation(), observer=watch)
+            found = preview(
+                loaded,
+                plan,
+                threads=threads,
+                isolation=default_isolation(),
+                observer=watch,
+                plugins=permitted(loaded, allow_code=allow_code),
+            )
     except KeyboardInterrupt:
         common.fail("interrupted", common.INTERRUPTED)
     finally:

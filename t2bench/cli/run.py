@@ -32,6 +32,7 @@ def command(
     quick: bool,
     data: str | None,
     threads: int | None,
+    allow_code: bool,
     as_json: bool,
     out: str | None,
     resume: bool,
@@ -67,6 +68,7 @@ def command(
                 isolation=isolation,
                 max_time_s=max_time,
                 argv=["t2bench", *sys.argv[1:]],
+                allow_code=allow_code,
                 observer=watch,
             )
             code = _report(run, people if as_json else Console(no_color=no_color or None), as_json=as_json)

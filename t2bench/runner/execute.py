@@ -27,6 +27,7 @@ from t2bench.runner.recording import Recorder
 from t2bench.runner.turns import Bench, measure_launch
 from t2bench.spec.case import Case, Plan
 from t2bench.spec.loader import dump_suite
+from t2bench.spec.plugins import Plugin
 from t2bench.spec.suite import Suite
 from t2bench.workloads.text import write_tokens
 
@@ -51,6 +52,7 @@ class Options:
         isolation: `fork` or `spawn`.
         max_time_s: stop starting launches after this; overrides the suite's limit.
         argv: the command line, for the record.
+        plugins: a user's code that workers may import.
     """
 
     directory: Path | None = None
@@ -61,6 +63,7 @@ class Options:
     isolation: str = "fork"
     max_time_s: float | None = None
     argv: tuple[str, ...] = ()
+    plugins: tuple[Plugin, ...] = ()
 
 
 def default_isolation() -> str:
@@ -89,7 +92,13 @@ def execute(suite: Suite, plan: Plan, options: Options, observer: Observer) -> P
         KeyboardInterrupt: interrupted; workers are gone, the journal is complete up to the last finished unit.
     """
     threads = _checked_threads(options)
-    how = {"only": options.only, "threads": threads, "data": None if options.data is None else str(options.data)}
+    how: dict[str, Any] = {
+        "only": options.only,
+        "threads": threads,
+        "data": None if options.data is None else str(options.data),
+    }
+    if options.plugins:
+        how["plugins"] = [plugin.to_dict() for plugin in options.plugins]
     digest = run_directory.suite_digest(suite, how)
     path = run_directory.choose(suite, digest, options.directory, fresh=options.fresh)
     with Journal(path) as journal:
@@ -106,7 +115,7 @@ def execute(suite: Suite, plan: Plan, options: Options, observer: Observer) -> P
         with tempfile.TemporaryDirectory(prefix="t2bench-") as scratch:
             start = launcher(options.isolation, env.worker_environment(threads))
             try:
-                machine = look_at(start, suite, plan, threads)
+                machine = look_at(start, suite, plan, threads, options.plugins)
                 tokens, data = write_token_files(plan, options.data, Path(scratch))
                 state = _RunState(path, journal, observer, known)
                 state.describe(suite, plan, options, machine, digest, data, isolation=start.isolation)
@@ -167,6 +176,7 @@ class _RunState:
             "isolation": isolation,
             "data": data,
             "argv": list(options.argv),
+            "plugins": [plugin.to_dict() for plugin in options.plugins],
             "plan": {"groups": _case_ids_by_group(plan)},
         }
         write_atomically(self.path / "suite.yaml", dump_suite(suite))

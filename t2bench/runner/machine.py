@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from t2bench.runner.launcher import Launcher, WorkerFailed
 from t2bench.spec.case import Plan
+from t2bench.spec.plugins import Plugin
 from t2bench.spec.suite import Suite
 
 SETUP_TIMEOUT_S = 120.0
@@ -31,13 +33,18 @@ class Machine:
     memory_limit_bytes: int
 
 
-def look_at(launcher: Launcher, suite: Suite, plan: Plan, threads: int) -> Machine:
-    """Configure one worker and ask it.
+def look_at(launcher: Launcher, suite: Suite, plan: Plan, threads: int, plugins: Sequence[Plugin] = ()) -> Machine:
+    """Configure one worker and ask it; `plugins` is the code that later workers may import.
 
     Raises:
         WorkerFailed: it does not start, or the suite's device is not there.
     """
-    setup: dict[str, Any] = {"device": suite.device, "threads": threads, "memory_limit_bytes": None}
+    setup: dict[str, Any] = {
+        "device": suite.device,
+        "threads": threads,
+        "memory_limit_bytes": None,
+        "plugins": [plugin.to_dict() for plugin in plugins],
+    }
     worker = launcher.start()
     try:
         worker.ask({"op": "configure", **setup}, SETUP_TIMEOUT_S)

@@ -112,12 +112,13 @@ def count(bench: Bench, case: Case) -> Record:
         answer = bench.ask_fresh("counters", case)
     except WorkerFailed as error:
         return bench.recorder.record(case, "counters", status=error.status, reason=error.reason)
-    requested, seen = case.model.attention, answer["observed"]["backends"]
+    # A user's own module never asked for a back end; what ran is recorded all the same.
+    requested, seen = case.backend_requested, answer["observed"]["backends"]
     observed = {**answer["observed"], "backend_requested": requested}
     status, reason = "ok", ""
     if answer["observed"]["checksum"] is None:
         status, reason = "wrong_numerics", "the first loss is not a finite number"
-    if seen != [requested]:
+    if requested is not None and seen != [requested]:
         status = "wrong_backend"
         reason = f"{requested} was requested, {' and '.join(seen) or 'nothing recognisable'} ran"
     return bench.recorder.record(

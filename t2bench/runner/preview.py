@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from t2bench.meters import environment as env
@@ -14,6 +15,7 @@ from t2bench.runner.observer import Observer
 from t2bench.runner.recording import Recorder
 from t2bench.runner.turns import Bench
 from t2bench.spec.case import Plan
+from t2bench.spec.plugins import Plugin
 from t2bench.spec.suite import Suite
 
 
@@ -32,8 +34,16 @@ class Preview:
     memory_limit_bytes: int
 
 
-def preview(suite: Suite, plan: Plan, *, threads: int | None, isolation: str, observer: Observer) -> Preview:
-    """Predict every case of a plan.
+def preview(
+    suite: Suite,
+    plan: Plan,
+    *,
+    threads: int | None,
+    isolation: str,
+    observer: Observer,
+    plugins: Sequence[Plugin] = (),
+) -> Preview:
+    """Predict every case of a plan; `plugins` is code that it may import.
 
     Raises:
         WorkerFailed: no worker can be started.
@@ -41,7 +51,7 @@ def preview(suite: Suite, plan: Plan, *, threads: int | None, isolation: str, ob
     threads = threads or env.default_threads()
     start = launcher(isolation, env.worker_environment(threads))
     try:
-        machine = look_at(start, suite, plan, threads)
+        machine = look_at(start, suite, plan, threads, plugins)
         bench = Bench(
             launcher=start,
             setup=machine.setup,

@@ -206,7 +206,7 @@ def _record(bench: Bench, player: _Player, launch: int, interleave: str) -> Reco
         **player.warm.get("observed", {}),
         "interleave": interleave,
         "isolation": bench.launcher.isolation,
-        "backend_requested": player.case.model.attention,
+        "backend_requested": player.case.backend_requested,
         "warmup_s": player.warm.get("warmup_s", []),
         "steady": player.warm.get("steady"),
         "build_s": player.warm.get("build_s"),

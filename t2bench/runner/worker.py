@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from t2bench.runner.channel import Channel, ChannelClosed
+from t2bench.runner.plugins import Plugins
 from t2bench.spec.case import Case
 
 MEMORY_STEPS = 2  # the first step also pays for what libraries allocate once; both count
@@ -57,6 +58,8 @@ def _answer(session: _Session, message: Mapping[str, Any]) -> tuple[dict[str, An
             import traceback
 
             traceback.print_exc()
+            place = session.plugins.blame(error)
+            reason = f"{place}: {reason}" if place else reason
         return {"ok": False, "status": status, "reason": reason}, True
 
 
@@ -66,6 +69,8 @@ class _Session:
     def __init__(self) -> None:
         self.device = "cpu"
         self.settings: dict[str, Any] = {}
+        self.plugins = Plugins()
+        self.origin: dict[str, Any] = {}
 
     def on_configure(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Threads, precision flags and the memory limit: set here, recorded with every launch."""
@@ -73,6 +78,7 @@ class _Session:
 
         self.device = message["device"]
         self.threads = int(message["threads"])
+        self.plugins = Plugins(message.get("plugins", ()))
         self.settings = environment.configure(threads=self.threads)
         if message["memory_limit_bytes"]:
             self.settings["address_space_bytes"] = memory.limit_address_space(int(message["memory_limit_bytes"]))
@@ -100,7 +106,7 @@ class _Session:
         """Counts of a case from fake tensors, and a rough time."""
         from t2bench.workloads.predict import estimate_time_s, predict
 
-        case = Case.from_dict(message["case"])
+        case = self._case(message)
         metrics = {name: metric.value or 0.0 for name, metric in predict(case).items()}
         ceilings = message["ceilings"][case.dtype]
         step_s = estimate_time_s(metrics["executed_flops"], metrics["bytes_touched"], ceilings)
@@ -111,7 +117,7 @@ class _Session:
         """Numerics, causality, padding and back end against the float64 reference."""
         from t2bench.models import truth
 
-        case = Case.from_dict(message["case"])
+        case = self._case(message)
         return {"checks": [dataclasses.asdict(check) for check in truth.check_case(case, device=self.device)]}
 
     def on_rows(self, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,8 +125,10 @@ class _Session:
         from t2bench.attention.rows import check_rows
         from t2bench.models.precision import PRECISIONS
 
-        case = Case.from_dict(message["case"])
+        case = self._case(message)
         model = case.model
+        if model.factory:  # nobody knows what attention it has
+            return {"checks": []}
         causal = {"decoder": [True], "encoder": [False], "encdec": [True, False]}[model.arch]
         if case.workload.kind == "attention":
             causal = [case.workload.causal]
@@ -147,7 +155,7 @@ class _Session:
         from t2bench.attention.witness import observe
         from t2bench.meters.counters import count
 
-        case = Case.from_dict(message["case"])
+        case = self._case(message)
         workload = self._build(case, message)
         losses = []
         counts = count(lambda: losses.append(workload.step(_no_mark)), held=workload.held)
@@ -166,6 +174,7 @@ class _Session:
             "ops": counts.ops,
             "checksum": _finite(float(losses[0])),
             "settings": self.settings,
+            **self.origin,
         }
         return {"metrics": metrics, "observed": observed}
 
@@ -173,7 +182,7 @@ class _Session:
         """Peak memory of this fresh process over the first steps."""
         from t2bench.meters.memory import MemoryMeter, give_back_freed_memory
 
-        case = Case.from_dict(message["case"])
+        case = self._case(message)
         gives_back = give_back_freed_memory()
         with MemoryMeter(self.device) as meter:
             workload = self._build(case, message)
@@ -184,6 +193,7 @@ class _Session:
             "observed": {
                 "steps": MEMORY_STEPS,
                 "settings": self.settings,
+                **self.origin,
                 "allocator": "gives back freed blocks" if gives_back else "as it comes",
             },
         }
@@ -192,7 +202,7 @@ class _Session:
         """Build the workload that the next messages will time."""
         from t2bench.meters.clock import CachePolicy, make_clock
 
-        case = Case.from_dict(message["case"])
+        case = self._case(message)
         began = time.perf_counter()
         self.workload = self._build(case, message)
         cache: CachePolicy = "cold" if case.workload.kind == "attention" and self.device != "cpu" else "as_is"
@@ -236,6 +246,7 @@ class _Session:
                 "settings": self.settings,
                 "cache_policy": self.cache_policy,
                 "threads": self.threads,
+                **self.origin,
             },
         }
 
@@ -261,6 +272,15 @@ class _Session:
             "host_bound": timing.host_bound,
             "busy_s": time.perf_counter() - began,
         }
+
+    def _case(self, message: Mapping[str, Any]) -> Case:
+        """The message's case, with the user's code imported if it needs that."""
+        case = Case.from_dict(message["case"])
+        self.origin = {}
+        if case.model.factory:
+            self.plugins.load(case.model.factory)
+            self.origin = {"factory": self.plugins.identity(case.model.factory)}
+        return case
 
     def _build(self, case: Case, message: Mapping[str, Any]) -> Any:
         import torch

@@ -123,6 +123,11 @@ class Case:
         return f"{self.group}/{self.variant}"
 
     @property
+    def backend_requested(self) -> str | None:
+        """The attention back end that the spec asks for; None for a user's own module, whose spec only describes it."""
+        return None if self.model.factory else self.model.attention
+
+    @property
     def axes(self) -> dict[str, Any]:
         """The matrix point as flat columns for records and data frames."""
         return {

@@ -119,6 +119,7 @@ def attention_only(spec: ModelSpec) -> ModelSpec:
         attention=spec.attention,
         attention_dropout=spec.attention_dropout,
         position=PositionSpec(kind="none"),
+        factory=spec.factory,
     )
 
 
