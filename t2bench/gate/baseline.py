@@ -226,7 +226,7 @@ def write(root: Path, baseline: Baseline, *, action: str, why: str, commit: str 
             baseline = replace(baseline, anchor=before.anchor, calibration=calibration)
     data = baseline.to_dict()
     digest = _checksum(data)
-    line = {"action": action, **entry, "hw": baseline.fingerprint["hw"], "checksum": digest}
+    line: dict[str, str | None] = {"action": action, **entry, "hw": baseline.fingerprint["hw"], "checksum": digest}
     line["previous"] = None if before is None else _checksum(before.to_dict())
     write_atomically(path, json.dumps({**data, "checksum": digest}, indent=1) + "\n")
     with (path.parent / HISTORY).open("a", encoding="utf-8") as file:
