@@ -92,7 +92,11 @@ def details(index: Index, items: Sequence[Measurement]) -> dict[str, Any]:
     """What `extra_info.t2bench` holds: identity, every metric, and the raw samples of each launch."""
     first = items[0]
     samples = [
-        {"launch": record.launch, "samples": list(record.metrics[STEP_TIME].samples or ())}
+        {
+            "launch": record.launch,
+            "samples": list(record.metrics[STEP_TIME].samples or ()),
+            "contended": [bool(flag) for flag in record.turns.get("contended", ())],
+        }
         for record in index.time_records(first.case)
         if STEP_TIME in record.metrics
     ]
@@ -258,8 +262,9 @@ def _own_records(own: Mapping[str, Any], run: str) -> list[Record]:
         }
         samples = tuple(entry["samples"])
         values[STEP_TIME] = Metric(value=statistics.median(samples), unit="s", samples=samples)
-        observed = {"interleave": "launches"}
-        found.append(Record(**base, pass_="time", launch=entry["launch"], metrics=values, observed=observed))
+        # A file holds no turns: two of its benchmarks are compared as launches that were not neighbours in time.
+        about: dict[str, Any] = {"turns": {"contended": entry["contended"]}, "observed": {"interleave": "launches"}}
+        found.append(Record(**base, pass_="time", launch=entry["launch"], metrics=values, **about))
     counted = {n: Metric(value=m["value"], unit=m["unit"]) for n, m in metrics.items() if m["exact"]}
     if counted:
         found.append(Record(**base, pass_="counters", launch=0, metrics=counted))

@@ -72,7 +72,7 @@ def _measured(base: dict[str, Any], place: int, length: int) -> list[Record]:
             "round": list(range(ROUNDS)),
             "position": [place] * ROUNDS,
             "start_s": [10.0 * launch + turn for turn in range(ROUNDS)],
-            "contended": [False] * ROUNDS,
+            "contended": [turn == ROUNDS - 1 and launch == 1 for turn in range(ROUNDS)],
         }
         made.append(Record(**base, pass_="time", launch=launch, status="ok", metrics=metrics, turns=turns))
     if place < 3:

@@ -1,7 +1,5 @@
 """Formats that are not text, each read back by the library that reads it."""
 
-import statistics
-
 import pytest
 
 from t2bench.export.registry import EXPORTERS, ExportError, export
@@ -9,7 +7,7 @@ from t2bench.export.series import curves, file_name
 
 
 def expected(place, length):
-    return statistics.median((0.010 + 0.002 * place) * length / 64 * (1 + 0.01 * n + 0.0015) for n in range(3))
+    return (0.010 + 0.002 * place) * length / 64 * 1.011  # the median launch, without its contended sample
 
 
 def test_parquet_has_a_row_per_sample(run, analysis, tmp_path):

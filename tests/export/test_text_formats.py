@@ -20,7 +20,9 @@ def launch_medians(case):
     length, name = case.split("/")[2:]
     place = ("vanilla", "vanilla+flash", "-x").index(name)
     size = int(length[1:])
-    return [(0.010 + 0.002 * place) * size / 64 * (1 + 0.01 * launch + 0.0015) for launch in range(3)]
+    # The second launch lacks its last sample, which was contended.
+    middles = (0.0015, 0.011, 0.0215)
+    return [(0.010 + 0.002 * place) * size / 64 * (1 + middle) for middle in middles]
 
 
 def test_every_text_format_is_text_that_can_be_written_and_rendered(run, analysis, tmp_path):
