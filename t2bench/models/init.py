@@ -5,7 +5,11 @@
     token and output tables       normal, std 1/sqrt(width) if embeddings are scaled by sqrt(width), else 0.02;
                                   rows that pad the vocabulary: 0
     learned positions             normal, std 0.02                   GPT-2
+    T5's table of biases          normal, std 1/sqrt(width)          transformers, T5
+    Transformer-XL's u and v      normal, std 0.02                   its authors' code
+    v of additive scores          uniform +-1/sqrt(head_dim)         torch.nn.Linear(head_dim, 1), as in JoeyNMT
     norm weights / all biases     1 / 0
+    biases of LSTM forget gates   1                                  Gers et al. 2000; Jozefowicz et al. 2015
 
 A *logical* parameter is one matrix of the literature (W_q, W_k, ...), whichever larger matrix it is stacked into. Its
 random numbers depend on the seed, its logical name and its shape alone. So implementation axes (fused projections, back
@@ -21,8 +25,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from t2bench.models.cell import torch_parts
 from t2bench.models.linear import FusedLinear
 from t2bench.spec.model import ModelSpec
+
+FORGET_BIAS = "input_f.bias"
 
 
 def logical_parameters(model: nn.Module, *, grad: bool = False) -> dict[str, Tensor]:
@@ -31,7 +38,7 @@ def logical_parameters(model: nn.Module, *, grad: bool = False) -> dict[str, Ten
     `decoder.layers.0.self_attention.q.weight` means the same matrix in each layout of projections.
 
     Args:
-        model: a Transformer.
+        model: a Transformer or Recurrent.
         grad: return gradients; parameters that have none are left out.
 
     Returns:
@@ -46,6 +53,8 @@ def logical_parameters(model: nn.Module, *, grad: bool = False) -> dict[str, Ten
             if isinstance(module, FusedLinear):
                 owner = path.rsplit(".", 2)[0]  # "<attention>.project.<group>" -> "<attention>"
                 found |= {f"{owner}.{part}.{name}": tensor[rows] for part, rows in module.rows()}
+            elif isinstance(module, nn.RNNBase):
+                found |= {f"{path}.{part}": tensor[rows] for part, rows in torch_parts(module, name)}
             else:
                 found[f"{path}.{name}" if path else name] = tensor
     return dict(sorted(found.items()))
@@ -73,20 +82,29 @@ def mixed_seed(seed: int, name: str) -> int:
 def initialise(model: nn.Module, spec: ModelSpec, seed: int) -> None:
     """Set every parameter of a Transformer as the table above says; drawn on the CPU, the same on every device."""
     table_std = spec.width**-0.5 if spec.embed_scale else 0.02
+    std = {"table_VD": table_std, "table_NH": spec.width**-0.5, "positions_MD": 0.02, "u_HK": 0.02, "v_HK": 0.02}
     generator = torch.Generator()
     with torch.no_grad():
         for name, tensor in logical_parameters(model).items():
             if tensor.ndim == 1:
-                tensor.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
+                is_one = ("norm" in name and name.endswith("weight")) or name.endswith(FORGET_BIAS)
+                tensor.fill_(1.0 if is_one else 0.0)
                 continue
             generator.manual_seed(mixed_seed(seed, name))
             draw = torch.empty(tensor.shape, dtype=torch.float32, device="cpu")
-            if name.endswith("table_VD"):
-                draw.normal_(0.0, table_std, generator=generator)
-                draw[spec.vocab :] = 0.0
-            elif name.endswith("positions_MD"):
-                draw.normal_(0.0, 0.02, generator=generator)
+            std = {
+                "table_VD": table_std,
+                "table_NH": spec.width**-0.5,
+                "positions_MD": 0.02,
+                "u_HK": 0.02,
+                "v_HK": 0.02,
+            }
+            last = name.rpartition(".")[2].removeprefix("source_").removeprefix("output_")
+            if last in std:
+                draw.normal_(0.0, std[last], generator=generator)
             else:
-                limit = math.sqrt(6.0 / sum(tensor.shape))
+                limit = spec.dim_per_head**-0.5 if last == "score_HK" else math.sqrt(6.0 / sum(tensor.shape))
                 draw.uniform_(-limit, limit, generator=generator)
+            if last == "table_VD":
+                draw[spec.vocab :] = 0.0
             tensor.copy_(draw)

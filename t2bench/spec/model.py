@@ -194,6 +194,11 @@ class ModelSpec:
         """Decoder layers that exist in this architecture."""
         return 0 if self.arch == "encoder" else self.dec_layers
 
+    @property
+    def attends(self) -> bool:
+        """Whether there is attention in it: always, but for recurrent models that do not look back at a source."""
+        return self.recurrence == "none" or (self.arch == "encdec" and self.bridge == "attention")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready dictionary, the inverse of `from_dict`."""
         return asdict(self)

@@ -106,4 +106,7 @@ def _of_recurrence(spec: ModelSpec) -> list[str]:
     found = []
     if spec.bridge == "attention" and spec.score == "scaled_dot" and spec.arch == "encdec":
         found.append("attention over the states of a recurrent encoder has score: additive or dot")
+    both_ways = spec.arch == "encoder" or (spec.arch == "encdec" and spec.bridge == "attention")
+    if both_ways and spec.ff % 2:
+        found.append(f"a recurrent encoder has half of its hidden size ff {spec.ff} in each direction: it must be even")
     return found
