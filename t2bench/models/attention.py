@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 from t2bench.attention.dispatch import attend
 from t2bench.attention.mask import Mask
+from t2bench.attention.scores import RelativeBias, Scores
 from t2bench.models.cache import LayerCache
 from t2bench.models.linear import FusedLinear, Linear
 from t2bench.models.norm import Norm
 from t2bench.models.position import rotate
+from t2bench.models.relative import ShawTables, TxlTerms, looks_ahead
 from t2bench.models.shared import Shared
 from t2bench.spec.model import ModelSpec
 
@@ -58,6 +60,11 @@ class Attention(nn.Module):
         self.q_norm = Norm("rms", widths["q"], spec.norm_eps) if spec.qk_norm else None
         self.k_norm = Norm("rms", widths["k"], spec.norm_eps) if spec.qk_norm else None
         self.out = Linear(size["q"], spec.width, bias=spec.bias)
+        # What additive scores multiply: v in v . tanh(q + k).
+        additive = spec.score == "additive"
+        self.score_HK = nn.Parameter(torch.empty(spec.heads, self.head_dim)) if additive else None
+        self.scale = 1.0 if spec.score == "dot" else None
+        self.softcap = spec.attention_softcap
 
     def _heads(self, x_BTD: Tensor, names: str) -> tuple[Tensor, ...]:
         """The projections named, in that order, each (B, T, heads, K), queries and keys normed."""
@@ -76,10 +83,25 @@ class Attention(nn.Module):
         y_BTHK = y_BTO.view(*y_BTO.shape[:-1], -1, self.head_dim)
         return y_BTHK if norm is None or not self.norm_heads else norm(y_BTHK)
 
-    def _attended(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask) -> Tensor:
+    def _attended(
+        self,
+        q_BHTK: Tensor,
+        k_BGSK: Tensor,
+        v_BGSK: Tensor,
+        mask: Mask,
+        relative: RelativeBias | None = None,
+        value_table_RK: Tensor | None = None,
+    ) -> Tensor:
         """Attend and project back: (B, T, D)."""
+        scores = Scores(
+            scale=self.scale,
+            softcap=self.softcap,
+            relative=relative,
+            additive_HK=self.score_HK,
+            value_table_RK=value_table_RK,
+        )
         dropout_p = self.dropout if self.training else 0.0
-        o_BHTK = attend(q_BHTK, k_BGSK, v_BGSK, mask, backend=self.backend, dropout_p=dropout_p)
+        o_BHTK = attend(q_BHTK, k_BGSK, v_BGSK, mask, backend=self.backend, scores=scores, dropout_p=dropout_p)
         out_BTD: Tensor = self.out(o_BHTK.transpose(1, 2).flatten(-2))
         return out_BTD
 
@@ -90,11 +112,15 @@ class SelfAttention(Attention):
     Args:
         spec: the variant.
         patterned: the layer has the spec's pattern; otherwise it sees everything.
+        causal: it belongs to a decoder.
     """
 
-    def __init__(self, spec: ModelSpec, *, patterned: bool) -> None:
+    def __init__(self, spec: ModelSpec, *, patterned: bool, causal: bool) -> None:
         super().__init__(spec, cross=False)
         self.patterned = patterned
+        kind = spec.position.kind
+        self.shaw = ShawTables(spec, both_sides=looks_ahead(spec, causal=causal)) if kind == "shaw" else None
+        self.txl = TxlTerms(spec) if kind == "txl" else None
 
     def forward(
         self, x_BTD: Tensor, shared: Shared, *, memory_BMD: Tensor | None = None, cache: LayerCache | None = None
@@ -117,12 +143,27 @@ class SelfAttention(Attention):
             k_BSGK, v_BSGK = self._heads(torch.cat((memory_BMD, x_BTD), dim=1), "kv")
         if shared.rotation is not None and shared.key_rotation is not None:
             q_BTHK, k_BSGK = rotate(q_BTHK, shared.rotation), rotate(k_BSGK, shared.key_rotation)
-        k_BGSK, v_BGSK = k_BSGK.transpose(1, 2), v_BSGK.transpose(1, 2)
+        q_BHTK, k_BGSK, v_BGSK = (x.transpose(1, 2) for x in (q_BTHK, k_BSGK, v_BSGK))
         if cache is not None:
             k_BGSK, v_BGSK = cache.update(k_BGSK, v_BGSK)
-        return self._attended(
-            q_BTHK.transpose(1, 2), k_BGSK, v_BGSK, shared.mask if self.patterned else shared.full_mask
-        )
+        relative, value_table_RK = shared.relative, None
+        scale = self.head_dim**-0.5 if self.scale is None else self.scale
+        if self.shaw is not None:
+            relative, value_table_RK = self.shaw(q_BHTK, scale), self.shaw.value_RK
+        if self.txl is not None:
+            q_BHTK, relative = self.txl(q_BHTK, self._distances(self.txl, shared, cache), scale)
+        mask = shared.mask if self.patterned else shared.full_mask
+        return self._attended(q_BHTK, k_BGSK, v_BGSK, mask, relative, value_table_RK)
+
+    def _distances(self, txl: TxlTerms, shared: Shared, cache: LayerCache | None) -> Tensor:
+        """W_r R of all distances, (G, K, S), kept in a cache while they last."""
+        assert shared.distances_RD is not None
+        distances_RD = shared.distances_RD
+        if cache is None:
+            return txl.project(distances_RD[len(distances_RD) - shared.num_keys :])
+        if cache.distances is None or cache.distances.shape[-1] < shared.num_keys:
+            cache.distances = txl.project(distances_RD)
+        return cache.distances[..., cache.distances.shape[-1] - shared.num_keys :]
 
 
 class CrossAttention(Attention):

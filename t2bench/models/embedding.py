@@ -62,8 +62,9 @@ class Embedding(nn.Module):
         if self.positions_MD is None:
             table_TD = self.tables.sinusoid(span.capacity, like)
             return None if table_TD is None else span.rows(table_TD)
-        max_len = self.positions_MD.shape[0]
-        end = span.start + span.length
-        if span.positions_T is None and end > max_len:
+        if span.positions_T is not None:
+            return span.rows(self.positions_MD)
+        max_len, end = self.positions_MD.shape[0], span.start + span.length
+        if end > max_len:
             raise ValueError(f"{end} tokens, but the learned position table ends at position.max_len {max_len}")
-        return span.rows(self.positions_MD[: span.length] if span.start == 0 else self.positions_MD)
+        return self.positions_MD[span.start : end]

@@ -33,10 +33,11 @@ class Layer(nn.Module):
     Args:
         spec: the variant.
         cross: it attends to a source.
+        causal: it belongs to a decoder.
         patterned: its self-attention has the spec's pattern.
     """
 
-    def __init__(self, spec: ModelSpec, *, cross: bool, patterned: bool) -> None:
+    def __init__(self, spec: ModelSpec, *, cross: bool, causal: bool, patterned: bool) -> None:
         super().__init__()
         self.norms_input = spec.norm_place in ("pre", "sandwich")
         self.norms_sum = spec.norm_place == "post"
@@ -48,7 +49,7 @@ class Layer(nn.Module):
         def norm(exists: bool = True) -> Norm | None:
             return Norm(spec.norm, spec.width, spec.norm_eps) if exists else None
 
-        self.self_attention = SelfAttention(spec, patterned=patterned)
+        self.self_attention = SelfAttention(spec, patterned=patterned, causal=causal)
         self.self_norm, self.self_out_norm = norm(), norm(sandwich)
         self.cross_attention = CrossAttention(spec) if cross else None
         self.cross_norm, self.cross_out_norm = norm(cross), norm(cross and sandwich)

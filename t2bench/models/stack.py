@@ -16,7 +16,9 @@ from t2bench.models.embedding import Embedding
 from t2bench.models.layer import Layer
 from t2bench.models.norm import Norm
 from t2bench.models.position import PositionTables, Rotation, Span
+from t2bench.models.relative import StackBias, looks_ahead
 from t2bench.models.shared import Shared
+from t2bench.models.view import View
 from t2bench.spec.model import ModelSpec
 
 
@@ -33,27 +35,17 @@ class Memories:
 
     states: list[Tensor] = field(default_factory=list)
 
+    @property
+    def length(self) -> int:
+        """Positions remembered so far."""
+        return self.states[0].shape[1] if self.states else 0
+
     def keep(self, inputs: list[Tensor], length: int) -> None:
         """Remember the last `length` positions of the old states and these inputs."""
         new = [x_BTD.detach() for x_BTD in inputs]
         if self.states:
             new = [torch.cat(pair, dim=1) for pair in zip(self.states, new, strict=True)]
         self.states = [x_BMD[:, -length:] for x_BMD in new]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """What the tokens of one pass are, and what they may see.
-
-    Attributes:
-        span: their positions.
-        mask: what layers with the spec's pattern see.
-        full_mask: what the other layers see.
-    """
-
-    span: Span
-    mask: Mask
-    full_mask: Mask
 
 
 class Stack(nn.Module):
@@ -63,17 +55,21 @@ class Stack(nn.Module):
         spec: the variant.
         tables: of positions, shared by both stacks.
         num_layers: layers.
+        causal: it is a decoder.
         cross: each layer attends to a source.
     """
 
-    def __init__(self, spec: ModelSpec, tables: PositionTables, *, num_layers: int, cross: bool) -> None:
+    def __init__(self, spec: ModelSpec, tables: PositionTables, *, num_layers: int, causal: bool, cross: bool) -> None:
         super().__init__()
         self.memory = spec.memory
         self.tables = tables
         self.embedding = Embedding(spec, tables)
         self.layers = nn.ModuleList(
-            Layer(spec, cross=cross, patterned=spec.pattern.applies(index)) for index in range(num_layers)
+            Layer(spec, cross=cross, causal=causal, patterned=spec.pattern.applies(index))
+            for index in range(num_layers)
         )
+        shares = spec.position.kind in ("alibi", "t5_bias")
+        self.bias = StackBias(spec, both_sides=looks_ahead(spec, causal=causal)) if shares else None
         self.final_norm = Norm(spec.norm, spec.width, spec.norm_eps) if spec.final_norm else None
 
     def forward(
@@ -88,8 +84,8 @@ class Stack(nn.Module):
     ) -> Tensor:
         """Token ids (B, T) -> hidden states (B, T, D)."""
         x_BTD: Tensor = self.embedding(tokens_BT, table_VD, view.span)
+        shared = self._shared(view, x_BTD)
         remembered = memories.states if memories is not None else []
-        shared = self._shared(view, x_BTD, remembered[0].shape[1] if remembered else 0)
         inputs: list[Tensor] = []
         for index, layer in enumerate(self.layers):
             inputs.append(x_BTD)
@@ -105,13 +101,20 @@ class Stack(nn.Module):
             memories.keep(inputs, self.memory)
         return x_BTD if self.final_norm is None else self.final_norm(x_BTD)
 
-    def _shared(self, view: View, like: Tensor, num_remembered: int) -> Shared:
+    def _shared(self, view: View, like: Tensor) -> Shared:
         """Everything that the layers have in common in this pass."""
         rotation = key_rotation = self._rotation(view.span, like)
-        if num_remembered:
-            rotation = self._rotation(Span(view.span.length, start=num_remembered), like)
-            key_rotation = self._rotation(Span(num_remembered + view.span.length), like)
-        return Shared(mask=view.mask, full_mask=view.full_mask, rotation=rotation, key_rotation=key_rotation)
+        if view.key_span is not view.span:
+            key_rotation = self._rotation(view.key_span, like)
+        return Shared(
+            mask=view.mask,
+            full_mask=view.full_mask,
+            rotation=rotation,
+            key_rotation=key_rotation,
+            relative=None if self.bias is None else self.bias(view.num_keys, view.capacity, like),
+            distances_RD=self.tables.distances(view.capacity, like),
+            num_keys=view.num_keys,
+        )
 
     def _rotation(self, span: Span, like: Tensor) -> Rotation | None:
         tables = self.tables.rotation(span.capacity, like)

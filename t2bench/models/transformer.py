@@ -25,8 +25,10 @@ from t2bench.models import loss
 from t2bench.models.cache import Cache
 from t2bench.models.init import initialise
 from t2bench.models.own import build_own
-from t2bench.models.position import PositionTables, Span
-from t2bench.models.stack import Memories, Stack, View
+from t2bench.models.position import PositionTables
+from t2bench.models.recurrent import Recurrent
+from t2bench.models.stack import Memories, Stack
+from t2bench.models.view import make_view
 from t2bench.spec.model import ModelSpec
 
 
@@ -64,9 +66,9 @@ class Transformer(nn.Module):
         self.output_table_VD = None if tied else token_table()
         self.encoder = self.decoder = None
         if spec.arch != "decoder":
-            self.encoder = Stack(spec, tables, num_layers=spec.enc_layers, cross=False)
+            self.encoder = Stack(spec, tables, num_layers=spec.enc_layers, causal=False, cross=False)
         if spec.arch != "encoder":
-            self.decoder = Stack(spec, tables, num_layers=spec.dec_layers, cross=encdec)
+            self.decoder = Stack(spec, tables, num_layers=spec.dec_layers, causal=True, cross=encdec)
         self.chunk_tokens = loss.CHUNK_TOKENS
 
     @property
@@ -136,13 +138,21 @@ class Transformer(nn.Module):
         """Hidden states x_BTD before the output table; arguments and errors as in `forward`."""
         self._check(prefix_lengths_B, documents_BT, memories, cache)
         source = self._source(source_BS, source_lengths_B, cache)
+        view = make_view(
+            self.spec,
+            tokens_BT.shape[1],
+            tokens_BT.device,
+            causal=self.decoder is not None,
+            lengths_B=lengths_B,
+            prefix_lengths_B=prefix_lengths_B,
+            documents_BT=documents_BT,
+            num_remembered=0 if memories is None else memories.length,
+            cache=cache,
+        )
         if self.decoder is None:
             assert self.encoder is not None
-            view = self._view(tokens_BT, lengths_B, documents_BT)
             x_BTD: Tensor = self.encoder(tokens_BT, self.table_VD, view)
             return x_BTD
-        # Padding stands on the right, where no earlier query looks: causality alone keeps it out, no mask tensor.
-        view = self._view(tokens_BT, None, documents_BT, prefix_lengths_B, cache, causal=True)
         y_BTD: Tensor = self.decoder(
             tokens_BT,
             self.table_VD,
@@ -160,8 +170,10 @@ class Transformer(nn.Module):
         """Encode a source once, for many passes of the decoder; arguments as in `forward`."""
         assert self.encoder is not None
         source_table_VD = self.table_VD if self.source_table_VD is None else self.source_table_VD
-        states_BSD = self.encoder(source_BS, source_table_VD, self._view(source_BS, source_lengths_B, None))
-        return Source(states_BSD, Mask(key_lengths_B=source_lengths_B))
+        length, device = source_BS.shape[1], source_BS.device
+        view = make_view(self.spec, length, device, causal=False, lengths_B=source_lengths_B)
+        # The mask that the encoder's layers without a pattern share: what it has built serves the decoder as well.
+        return Source(self.encoder(source_BS, source_table_VD, view), view.full_mask)
 
     def _source(
         self, source_BS: Tensor | Source | None, source_lengths_B: Tensor | None, cache: Cache | None
@@ -177,24 +189,6 @@ class Transformer(nn.Module):
         if cache is not None:
             cache.source = source_BS
         return source_BS
-
-    def _view(
-        self,
-        tokens_BT: Tensor,
-        lengths_B: Tensor | None,
-        documents_BT: Tensor | None,
-        prefix_lengths_B: Tensor | None = None,
-        cache: Cache | None = None,
-        *,
-        causal: bool = False,
-    ) -> View:
-        """Positions and masks of one pass."""
-        length = tokens_BT.shape[1]
-        span = Span(length)
-        if cache is not None:
-            span = Span(length, cache.length, cache.positions(length), cache.limit or 0)
-        full = Mask(causal=causal, key_lengths_B=lengths_B)
-        return View(span=span, mask=full, full_mask=full)
 
     def _check(
         self,
@@ -257,11 +251,13 @@ def build(
     if spec.factory:
         return cast(Transformer, build_own(spec, device=device, dtype=dtype, seed=seed))
     with torch.device("meta"):
-        model = Transformer(spec)
+        model = Transformer(spec) if spec.recurrence == "none" else cast(Transformer, Recurrent(spec))
     # Memory is taken once, in the final dtype: building has no higher peak than the parameters themselves.
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             setattr(module, name, nn.Parameter(torch.empty(parameter.shape, dtype=dtype, device=device)))
     if torch.device(device).type != "meta":
         initialise(model, spec, seed)
+    if isinstance(model, Recurrent):
+        model.flatten()
     return model
