@@ -119,7 +119,7 @@ class _AdditiveSteps(torch.autograd.Function):
                 torch.mm(activation_XN, energy_N1, out=energies_X1)
                 if padding_BS is not None:
                     energies_BS.masked_fill_(padding_BS, -torch.inf)
-                torch.softmax(energies_BS, dim=-1, out=weights_BS)
+                torch.ops.aten._softmax.out(energies_BS, -1, False, out=weights_BS)
                 torch.bmm(weights_B1S, source_BSE, out=context_B1E)
                 torch.addmm(x_BG, context_BE, weight_cT, out=gates_BG)
                 cell.step(gates_BG, recurrents[t], states, t)

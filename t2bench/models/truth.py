@@ -35,6 +35,8 @@ from t2bench.models.attention import Attention
 from t2bench.models.init import load_logical, logical_parameters, mixed_seed
 from t2bench.models.loss import IGNORE
 from t2bench.models.precision import PRECISIONS
+from t2bench.models.recurrent import Recurrent
+from t2bench.models.recurrent_reference import by_definition
 from t2bench.models.transformer import Transformer, build
 from t2bench.models.truth_own import check_own
 from t2bench.spec.case import Case
@@ -213,6 +215,8 @@ def _numerics(
     for module in oracle.modules():
         if isinstance(module, Attention):
             module.backend = REFERENCE
+    if isinstance(oracle, Recurrent):
+        by_definition(oracle)
     exact = _results(oracle, batch, trains)
     found = _results(model, batch, trains)
     naive = _results(_plain(spec, model, device, model.table_VD.dtype), batch, trains)
@@ -273,6 +277,8 @@ def _operator(
     spec: ModelSpec, device: torch.device | str, dtype: torch.dtype, seed: int, length: int, trains: bool
 ) -> list[Check]:
     """The attention operator by itself, at a length with several blocks: there 16 bits can be judged more strictly."""
+    if spec.recurrence != "none":
+        return []  # its attention is part of the step and has no back ends
     found = check_attention(
         spec.attention,
         heads=spec.heads,
@@ -293,6 +299,9 @@ def _observed(model: Transformer, batch: Batch, trains: bool) -> tuple[Check, ..
     with observe() as seen:
         _step(model.train(trains), batch, trains)
     model.eval()
+    if not model.spec.attends:
+        found = ", ".join(seen.kernels)
+        return (Check(name="backend", passed=not found, detail=f"no attention was requested, {found or 'none'} ran"),)
     return backend_checks(model.spec.attention, seen, backward=trains)
 
 
