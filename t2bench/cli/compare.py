@@ -26,6 +26,8 @@ def command(
 ) -> None:
     """Compare each RUN with the first, or the variants of each RUN with its reference.
 
+    A RUN is a run directory, a folder that holds runs, or a JSON file of pytest-benchmark.
+
     Variants of one run took turns and are compared in pairs. Two runs did not: whatever changed on the machine between
     them is part of the difference, and the result says so.
     """
@@ -35,15 +37,15 @@ def command(
 
     from t2bench.analysis.compare import compare
     from t2bench.cli import common
-    from t2bench.cli.report import find_run
-    from t2bench.records import RecordError, Run
+    from t2bench.cli.report import load_run
+    from t2bench.records import RecordError
     from t2bench.report import comparison, terminal
 
     chosen = by or ("run" if len(runs) > 1 else "variant")
     if reference and chosen == "run":
         common.fail("--reference names a variant; it needs --by variant")
     try:
-        loaded = [Run.load(find_run(path)) for path in runs]
+        loaded = [load_run(path) for path in runs]
         found = compare(loaded, by=chosen, reference=reference)
     except (RecordError, OSError, ValueError) as error:
         common.fail(str(error))

@@ -66,12 +66,12 @@ def command(format_: str, runs: tuple[Path, ...], output: Path | None) -> None:
 
 
 def _load(paths: tuple[Path, ...]) -> Run:
-    from t2bench.cli.report import find_run
+    from t2bench.cli.report import load_run
     from t2bench.export.pytest_benchmark import read
-    from t2bench.records import RecordError, Run
+    from t2bench.records import RecordError
 
-    if all(path.is_file() for path in paths):
-        return read(paths)
-    if len(paths) > 1:
+    if len(paths) == 1:
+        return load_run(paths[0])
+    if not all(path.is_file() for path in paths):
         raise RecordError("one run at a time; only pytest-benchmark files may be several")
-    return Run.load(find_run(paths[0]))
+    return read(paths)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from t2bench.records import Run
 
 
 @click.command(name="report")
@@ -47,6 +51,19 @@ def command(run: Path, kinds: str | None, as_json: bool, no_color: bool) -> None
         terminal.show(loaded, analysis, Console(no_color=no_color or None), report_path=page)
     measured = any(outcome.status == "ok" for outcome in analysis.outcomes)
     sys.exit(common.GOOD if measured else common.INCONCLUSIVE)
+
+
+def load_run(path: Path) -> Run:
+    """The run meant by a path: what `find_run` finds, or a file of pytest-benchmark read as a run of one launch.
+
+    Raises:
+        RecordError: there is none, or it cannot be read.
+        OSError: likewise.
+    """
+    from t2bench.export.pytest_benchmark import read
+    from t2bench.records import Run
+
+    return read([path]) if path.is_file() else Run.load(find_run(path))
 
 
 def find_run(path: Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from t2bench.cli import export
+from t2bench.cli import compare, export
 from t2bench.records import encode
 
 _path = Path(__file__).parents[1] / "export" / "conftest.py"
@@ -79,3 +79,16 @@ def test_a_run_in_which_nothing_was_measured_is_not_good(directory):
     result = call("csv", directory)
     assert result.exit_code == 3
     assert "nothing was measured" in result.stderr
+
+
+def test_compare_takes_them_too_and_claims_nothing_about_time(directory, tmp_path):
+    for name in ("a.json", "b.json"):
+        assert call("pytest-benchmark", directory, "-o", tmp_path / name).exit_code == 0
+    arguments = [str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--json", "--metric", "all"]
+    result = CliRunner().invoke(compare.command, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    (comparison,) = json.loads(result.stdout)["comparisons"]
+    rows = {(row["case"], row["metric"]): row["effect"] for row in comparison["rows"]}
+    case = "train_step/fp32/L64/vanilla+flash"
+    assert rows[case, "step_time_s"]["verdict"] == "undecidable"
+    assert rows[case, "saved_for_backward_bytes"]["exact"]
