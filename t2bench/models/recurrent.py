@@ -161,6 +161,10 @@ class Recurrent(nn.Module):
         x_BTD = self.hidden(
             tokens_BT, source_BS=source_BS, lengths_B=lengths_B, source_lengths_B=source_lengths_B, cache=cache
         )
+        return self.logits(x_BTD)
+
+    def logits(self, x_BTD: Tensor) -> Tensor:
+        """Logits (B, T, V) of hidden states from `hidden`."""
         return F.linear(x_BTD, self.head_VD)
 
     def hidden(
@@ -249,9 +253,7 @@ class Recurrent(nn.Module):
             raise ValueError(f"arch {self.spec.arch} {'needs' if encdec else 'takes no'} source_BS")
         return self.encode(source_BS, source_lengths_B) if isinstance(source_BS, Tensor) else source_BS
 
-    def _start_states(
-        self, y_BTD: Tensor, source: RecurrentSource | None, cache: RecurrentCache | None
-    ) -> LayerStates:
+    def _start_states(self, y_BTD: Tensor, source: RecurrentSource | None, cache: RecurrentCache | None) -> LayerStates:
         """States of each decoder layer before these tokens."""
         if cache is not None and cache.states is not None:
             return cache.states

@@ -119,6 +119,10 @@ class Transformer(nn.Module):
             memories=memories,
             cache=cache,
         )
+        return self.logits(x_BTD)
+
+    def logits(self, x_BTD: Tensor) -> Tensor:
+        """Logits (B, T, V) of hidden states from `hidden`."""
         logits_BTV = F.linear(self._scaled(x_BTD), self.head_VD)
         cap = self.spec.logit_softcap
         return logits_BTV if cap is None else cap * torch.tanh(logits_BTV / cap)
