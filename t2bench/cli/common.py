@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-GOOD, USAGE, INCONCLUSIVE, FAILED, INTERRUPTED = 0, 2, 3, 5, 130
+if TYPE_CHECKING:
+    from t2bench.spec.plugins import Plugin
+    from t2bench.spec.suite import Variant
+
+WORKER_TIMEOUT_S = 300.0
+GOOD, USAGE, INCONCLUSIVE, BASELINE, FAILED, INTERRUPTED = 0, 2, 3, 4, 5, 130
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -62,6 +67,24 @@ def suite_options(function: Command) -> Command:
     return function
 
 
+def variants_and_code(
+    names: Sequence[str], suite: str | None, *, overrides: Sequence[str] = (), allow_code: bool
+) -> tuple[tuple[Variant, ...], tuple[Plugin, ...]]:
+    """Variants by name (all, if none is named) of a suite or built in, and the user's code that they need.
+
+    Raises:
+        SuiteErrors: the suite is wrong, a name is unknown, a field cannot be set, or code is needed and not allowed.
+    """
+    from t2bench.spec.loader import load_suite, load_variants
+    from t2bench.spec.plugins import needed
+
+    plugins = load_suite(suite, device="cpu").plugins if suite else {}
+    variants = load_variants(names, overrides=overrides, suite=suite)
+    factories = sorted({variant.model.factory for variant in variants} - {""})
+    code = needed(plugins, factories, allow_code=allow_code, source=suite or "variants") if factories else ()
+    return variants, code
+
+
 QUICK = ("measure.launches=2", "measure.rounds=4", "measure.warmup_s=0.2")
 
 
@@ -69,6 +92,17 @@ def all_overrides(overrides: tuple[str, ...], seed: int | None, *, quick: bool) 
     """`--set` and its short forms as one list; what the user set by hand wins over `--quick`."""
     changes = [*(QUICK if quick else ()), *overrides]
     return changes if seed is None else [*changes, f"seed={seed}"]
+
+
+def cell(value: Any) -> str:
+    """A field's value as tables show it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {cell(part)}" for key, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(cell(part) for part in value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
 
 
 def fail(message: str, code: int = USAGE) -> NoReturn:
@@ -98,6 +132,19 @@ def user_errors() -> Iterator[None]:
         fail(error.reason, FAILED)
     except OSError as error:
         fail(f"{error.filename or 'disk'}: {error.strerror or error}; what was recorded before is intact", FAILED)
+
+
+@contextlib.contextmanager
+def gate_errors() -> Iterator[None]:
+    """As `user_errors`; a base that cannot be had or does not hold here is exit code 4."""
+    from t2bench.gate.baseline import BaselineError
+    from t2bench.runner.codebase import CodeBaseError
+
+    try:
+        with user_errors():
+            yield
+    except (BaselineError, CodeBaseError) as error:
+        fail(str(error), BASELINE)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from t2bench.cli import common
+
 Row = dict[str, Any]
 
 BACKENDS: dict[str, str] = {
@@ -122,15 +124,5 @@ def command(what: str, as_json: bool) -> None:
     for column in columns:
         table.add_column(column, no_wrap=column in ("name", "base"), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_cell(row[column])) for column in columns))
+        table.add_row(*(Text(common.cell(row[column])) for column in columns))
     Console().print(table)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_cell(part)}" for key, part in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_cell(part) for part in value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else str(value)

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from t2bench.parity import decoders, encdecs, encoders
+from t2bench.parity import xlnet as xlnets
 from t2bench.parity.oracle import Oracle
 from t2bench.parity.weights import VOCAB
 from t2bench.spec.axes import PatternSpec, PositionSpec
@@ -124,18 +125,142 @@ def _registry() -> Mapping[str, Oracle]:
             control=position(layout="halves"),
             free=("norm_eps",),
         ),
+        *_decoders(),
+        *_relative(),
     ]  # fmt: skip
     return {oracle.name: oracle for oracle in found}
+
+
+def _decoders() -> list[Oracle]:
+    """Descendants of GPT and Llama."""
+    scaled = {
+        "linear": {"scaling_factor": 4.0},
+        "yarn": {"scaling_factor": 4.0, "original_len": 32, "theta": 100.0},
+        "llama3": {"scaling_factor": 8.0, "original_len": 16},
+    }
+    return [
+        *(
+            Oracle(
+                name=f"Llama, {kind} rope",
+                library="transformers",
+                spec=position(scaling=kind, **fields)(_LLAMA),
+                make=decoders.llama,
+                control=position(scaling="none"),
+                free=(*_LLAMA_FREE, "position.scaling_factor", "position.original_len"),
+            )
+            for kind, fields in scaled.items()
+        ),
+        Oracle(
+            name="Mistral",
+            library="transformers",
+            spec=replace(_LLAMA, pattern=PatternSpec(kind="window", window=4)),
+            make=decoders.mistral,
+            control=pattern(window=5),
+            free=_LLAMA_FREE,
+        ),
+        Oracle(
+            name="OLMo 2",
+            library="transformers",
+            spec=replace(_LLAMA, norm_place="inner", qk_norm=True, qk_norm_span="width"),
+            make=decoders.olmo2,
+            control=axes(norm_place="sandwich"),
+            free=_LLAMA_FREE,
+        ),
+        Oracle(
+            name="Gemma 2",
+            library="transformers",
+            spec=replace(
+                _LLAMA, norm_place="sandwich", activation="gelu_tanh", embed_scale=True, tie="all",
+                attention_softcap=3.0, logit_softcap=5.0, pattern=PatternSpec(kind="window", window=4, layers="SL"),
+            ),
+            make=decoders.gemma2,
+            control=axes(attention_softcap=None),
+            free=(*_LLAMA_FREE, "attention_softcap", "logit_softcap"),
+        ),
+        *(
+            Oracle(
+                name=f"GPT-NeoX, {fraction:.0%} rotary",
+                library="transformers",
+                spec=ModelSpec(
+                    arch="decoder", **SIZES, position=PositionSpec(kind="rope", layout="halves", fraction=fraction),
+                    activation="gelu", norm_place="pre", final_norm=True, embed_scale=False, residual="parallel",
+                    tie="none",
+                ),
+                make=decoders.gpt_neox,
+                control=axes(residual="serial"),
+                free=("norm_eps", "position.theta"),
+            )
+            for fraction in (0.25, 0.5)
+        ),
+    ]  # fmt: skip
+
+
+def _relative() -> list[Oracle]:
+    """Positions inside the scores."""
+    t5 = ModelSpec(
+        **SIZES, position=PositionSpec(kind="t5_bias", buckets=8, max_distance=12), norm="rms", norm_place="pre",
+        final_norm=True, bias=False, embed_scale=False, head_scale=True, score="dot", norm_eps=1e-6,
+    )  # fmt: skip
+    bloom = ModelSpec(
+        arch="decoder", **{**SIZES, "ff": 4 * SIZES["width"]}, position=PositionSpec(kind="alibi"), embed_norm=True,
+        activation="gelu_tanh", norm_place="pre", final_norm=True, embed_scale=False,
+    )  # fmt: skip
+    xlnet = ModelSpec(
+        arch="decoder", **SIZES, position=PositionSpec(kind="txl", layout="halves"), activation="gelu",
+        embed_scale=False, norm_eps=1e-12,
+    )  # fmt: skip
+    free_t5 = ("norm_eps", "position.buckets", "position.max_distance")
+    return [
+        Oracle(
+            name="T5 v1.0",
+            library="transformers",
+            spec=t5,
+            make=encdecs.t5,
+            control=axes(score="scaled_dot"),
+            free=free_t5,
+        ),
+        Oracle(
+            name="T5 v1.1",
+            library="transformers",
+            spec=replace(t5, activation="gelu_tanh", gated=True, tie="none", head_scale=False),
+            make=encdecs.t5,
+            control=position(buckets=9),
+            free=free_t5,
+        ),
+        *(
+            Oracle(
+                name=f"BLOOM, {heads} heads",
+                library="transformers",
+                spec=replace(bloom, heads=heads, width=width, ff=4 * width),
+                make=decoders.bloom,
+                control=position(kind="none"),
+                free=("norm_eps", "ff"),
+            )
+            for heads, width in ((4, 32), (6, 24))
+        ),
+        *(
+            Oracle(
+                name=name,
+                library="transformers",
+                spec=replace(xlnet, memory=memory),
+                make=xlnets.xlnet,
+                control=axes(position=PositionSpec(kind="none")),
+                free=("norm_eps", "activation"),
+            )
+            for name, memory in (("XLNet", 0), ("XLNet, memory of 7", 7))
+        ),
+    ]
 
 
 ORACLES: Mapping[str, Oracle] = _registry()
 
 
-def for_spec(variant: str | ModelSpec) -> Oracle | None:
+def for_spec(variant: str | ModelSpec, *, only_installed: bool = True) -> Oracle | None:
     """The oracle that vouches for a variant: same function, at a size that computes in milliseconds.
 
     Args:
         variant: a preset's name, or a spec.
+        only_installed: leave out those whose library is not there.
 
     Returns:
         The oracle with its spec replaced by the variant's own, at the oracle's size; None if there is none.
@@ -148,7 +273,9 @@ def for_spec(variant: str | ModelSpec) -> Oracle | None:
         return None
     small = at_oracle_size(spec)
     for oracle in ORACLES.values():
-        if oracle.installed and _function(small, oracle.free) == _function(oracle.spec, oracle.free):
+        if (oracle.installed or not only_installed) and _function(small, oracle.free) == _function(
+            oracle.spec, oracle.free
+        ):
             return replace(oracle, spec=small)
     return None
 

@@ -120,6 +120,19 @@ class _Session:
         case = self._case(message)
         return {"checks": [dataclasses.asdict(check) for check in truth.check_case(case, device=self.device)]}
 
+    def on_prove(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Truth, properties and oracle of a variant, which no case needs to be planned for."""
+        from t2bench.parity.proof import prove
+        from t2bench.spec.model import ModelSpec
+
+        spec = ModelSpec.from_dict(message["model"])
+        if spec.factory:
+            self.plugins.load(spec.factory)
+        proof = prove(
+            spec, device="cuda" if self.device != "cpu" else "cpu", dtype=message["dtype"], seed=message["seed"]
+        )
+        return {"proof": proof.to_dict()}
+
     def on_rows(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Attention at the case's own length: some rows against the float64 definition."""
         from t2bench.attention.rows import check_rows

@@ -18,9 +18,10 @@ from t2bench.spec.layers import find_suite, for_device, merge, read_layers, read
 from t2bench.spec.model import ModelSpec
 from t2bench.spec.plan import expand, refuse_empty
 from t2bench.spec.plugins import find_plugins
-from t2bench.spec.presets import Recipe, at_point, preset_chain, preset_names, resolve
+from t2bench.spec.presets import at_point, preset_names
 from t2bench.spec.shape import check_shape, normalise
 from t2bench.spec.suite import Limits, Measure, Suite, Variant
+from t2bench.spec.variants import Faults, variants_of
 from t2bench.spec.vocabulary import too_few_tokens
 from t2bench.spec.yamltree import Dumper, Node
 
@@ -56,7 +57,7 @@ def load_suite(
     plugins, faults = find_plugins(final)
     errors += faults
     if not errors or not _touches(errors, broken):
-        variants, faults = _variants(final)
+        variants, faults = variants_of(final)
         errors += faults
     if errors:
         raise SuiteErrors(errors)
@@ -65,28 +66,50 @@ def load_suite(
     return suite
 
 
-def load_variants(names: Sequence[str], *, overrides: Sequence[str] = ()) -> tuple[Variant, ...]:
-    """Built-in variants with some model fields set, outside any suite.
+def load_variants(
+    names: Sequence[str], *, overrides: Sequence[str] = (), suite: str | os.PathLike[str] | None = None
+) -> tuple[Variant, ...]:
+    """Variants with some model fields set, without running anything.
 
     Args:
-        names: names of built-in variants.
-        overrides: `field=value` arguments, laid over every variant as a suite's `model:` is.
+        names: names of built-in variants, or of the suite's; all of them if empty.
+        overrides: `field=value` arguments: over a built-in variant they are laid as a suite's `model:` is, over a
+            suite's own as a point of its matrix.
+        suite: a suite file or the name of a built-in suite.
 
     Raises:
-        SuiteErrors: an unknown name, a wrong field, or fields that make no model.
+        SuiteErrors: an unknown name, a wrong field, fields that make no model, or the suite is wrong.
     """
-    tree = read_overrides(overrides)
-    tree = Node({"model": tree, "variants": Node([Node(name, Mark(name)) for name in names], tree.mark)}, tree.mark)
+    known = {variant.name: variant for variant in load_suite(suite, device="cpu").variants} if suite else {}
+    choices = tuple(known) if suite else preset_names()
+    chosen = tuple(names) or choices
+    fields = read_overrides(overrides)
+    tree = Node(
+        {"model": fields, "variants": Node([Node(name, Mark(name)) for name in chosen], fields.mark)}, fields.mark
+    )
     normalise(tree)
     errors = check_shape(tree)
-    for name in names:
-        if name not in preset_names():
-            hint = did_you_mean(name, preset_names())
-            errors.append(SpecError(Mark(name), "", f"unknown variant{hint} (there are: {listing(preset_names())})"))
-    variants, faults = _variants(tree) if not errors else ((), errors)
-    if faults:
-        raise SuiteErrors(faults)
+    for name in chosen:
+        if name not in choices:
+            hint = did_you_mean(name, choices)
+            errors.append(SpecError(Mark(name), "", f"unknown variant{hint} (there are: {listing(choices)})"))
+    if not errors:
+        variants, errors = _with_fields([known[name] for name in chosen], fields) if suite else variants_of(tree)
+    if errors:
+        raise SuiteErrors(errors)
     return variants
+
+
+def _with_fields(variants: Sequence[Variant], fields: Node) -> tuple[tuple[Variant, ...], list[SpecError]]:
+    """Variants with some fields replaced, and those that then make no model."""
+    found, faults = [], Faults()
+    for variant in variants:
+        try:
+            found.append(replace(variant, model=at_point(variant, fields.plain())))
+        except ValueError as error:
+            mark = next((node.mark for _, node in fields.items()), fields.mark)
+            faults.add(mark, "", str(error), variant.name)
+    return tuple(found), faults.errors()
 
 
 def dump_suite(suite: Suite) -> str:
@@ -108,81 +131,6 @@ def _without_nulls(tree: Node) -> Node:
 def _touches(errors: Iterable[SpecError], broken: Iterable[str]) -> bool:
     """Whether a fault makes the variants unreadable, so that building them would only repeat it."""
     return "variants" in broken or "model" in broken or any(error.where.startswith("variants") for error in errors)
-
-
-def _variants(tree: Node) -> tuple[tuple[Variant, ...], list[SpecError]]:
-    """The suite's variants, resolved; and those that make no model."""
-    node = tree.get("variants")
-    shared = tree.get("model")
-    shared_fields = shared.plain() if shared else {}
-    entries = node.elements() if node else []
-    own = {entry.value["name"].value: entry for entry in entries if isinstance(entry.value, dict)}
-    found = []
-    faults = _Faults()
-    for index, entry in enumerate(entries):
-        try:
-            found.append(_variant(entry, own, shared_fields))
-        except ValueError as error:
-            name = entry.value if isinstance(entry.value, str) else entry.value["name"].value
-            places = {f"variants[{index}].{key}": entry.get(key) for key in ("model", "set")} | {"model": shared}
-            mark, where = _place(str(error), places) or (entry.mark, f"variants[{index}]")
-            faults.add(mark, where, str(error), name)
-    return tuple(found), faults.errors()
-
-
-class _Faults:
-    """Faults of variants: one line for all variants that share a fault."""
-
-    def __init__(self) -> None:
-        self.names: dict[tuple[Mark, str, str], list[str]] = {}
-
-    def add(self, mark: Mark, where: str, message: str, variant: str) -> None:
-        self.names.setdefault((mark, where, message), []).append(variant)
-
-    def errors(self) -> list[SpecError]:
-        return [
-            SpecError(mark, where, f"{listing(names)}: {message}")
-            for (mark, where, message), names in self.names.items()
-        ]
-
-
-def _place(message: str, places: Mapping[str, Node | None]) -> tuple[Mark, str] | None:
-    """Where a field that the message names was written; an argument is suspected before a file."""
-    found = [
-        (node.mark, f"{where}.{word}")
-        for where, place in places.items()
-        for word in re.findall(r"[a-z_]+", message)
-        if place is not None and (node := place.get(word)) is not None
-    ]
-    return min(found, key=lambda each: each[0].line > 0, default=None)
-
-
-def _variant(entry: Node, own: Mapping[str, Node], shared: Mapping[str, Any]) -> Variant:
-    if isinstance(entry.value, str):
-        return resolve(preset_chain(entry.value), shared=shared)
-    body = entry.plain()
-    if body.get("model") is not None:
-        variant = resolve([Recipe(name=body["name"], set=body["model"])])
-        return replace(variant, base=body.get("base") or "", summary=body.get("summary") or "", scale=_scale(body))
-    chain = [_recipe(body)]
-    while chain[0].base in own:
-        chain.insert(0, _recipe(own[chain[0].base].plain()))
-    presets = preset_chain(chain[0].base) if chain[0].base in preset_names() else ()
-    return resolve(presets, shared=shared, own=chain)
-
-
-def _recipe(body: Mapping[str, Any]) -> Recipe:
-    return Recipe(
-        name=body["name"],
-        base=body.get("base") or "",
-        set=body.get("set") or body.get("model") or {},
-        scale=_scale(body),
-        summary=body.get("summary") or "",
-    )
-
-
-def _scale(body: Mapping[str, Any]) -> dict[str, str]:
-    return {key: share for key, share in (body.get("scale") or {}).items() if share is not None}
 
 
 def _suite(
@@ -303,7 +251,7 @@ def _unbuildable(suite: Suite, tree: Node) -> list[SpecError]:
     axes = {key: values for key, values in suite.matrix.items() if key in ModelSpec.__dataclass_fields__}
     if len(axes) != 1:  # a combination's fault has no single place; `expand` reports the first
         return []
-    faults = _Faults()
+    faults = Faults()
     for key, values in axes.items():
         for index, value in enumerate(values):
             node = tree.get("matrix", key, index) or tree
