@@ -147,3 +147,41 @@ def marian(spec: ModelSpec) -> Expected:
         (r"fc2", "feed_forward.down"),
     )
     return _translate(library, weights)
+
+
+def t5(spec: ModelSpec) -> Expected:
+    """T5 (Raffel et al. 2020): a learned bias per bucket of distance, RMS pre-norm, no scale; gated and untied in v1.1.
+
+    In v1.0 the output table is the token table, and what it reads is divided by sqrt(width).
+    """
+    config = transformers().T5Config(
+        vocab_size=VOCAB, d_model=spec.width, d_kv=spec.dim_per_head, d_ff=spec.ff, num_heads=spec.heads,
+        num_layers=spec.enc_layers, num_decoder_layers=spec.dec_layers, dropout_rate=0.0,
+        relative_attention_num_buckets=spec.position.buckets, layer_norm_epsilon=spec.norm_eps,
+        relative_attention_max_distance=spec.position.max_distance, pad_token_id=0, decoder_start_token_id=0,
+        feed_forward_proj="gated-gelu" if spec.gated else "relu", tie_word_embeddings=spec.tie != "none",
+    )  # fmt: skip
+    library = transformers().T5ForConditionalGeneration(config)
+    if spec.tie == "none":
+        library.lm_head.weight = nn.Parameter(torch.empty(VOCAB, spec.width))
+    weights = renamed(
+        randomise(library),
+        (r"^shared\.weight", "table_VD"),
+        (r"^lm_head\.weight", "output_table_VD" if spec.tie == "none" else ""),
+        (r"\.block\.", ".layers."),
+        (r"layers\.0\.layer\.0\.SelfAttention\.relative_attention_bias\.weight", "bias.table_NH"),
+        (r"layer\.0\.SelfAttention\.o", "self_attention.out"),
+        (r"layer\.0\.SelfAttention", "self_attention"),
+        (r"layer\.0\.layer_norm", "self_norm"),
+        (r"layer\.1\.EncDecAttention\.o", "cross_attention.out"),
+        (r"layer\.1\.EncDecAttention", "cross_attention"),
+        (r"(decoder.*)layer\.1\.layer_norm", r"\1cross_norm"),
+        (r"layer\.\d\.layer_norm", "ff_norm"),
+        (r"layer\.\d\.DenseReluDense\.wi_0", "feed_forward.gate"),
+        (r"layer\.\d\.DenseReluDense\.wi(_1)?", "feed_forward.up"),
+        (r"layer\.\d\.DenseReluDense\.wo", "feed_forward.down"),
+        (r"final_layer_norm", "final_norm"),
+    )
+    if spec.tie == "none":  # two tables in our untied encoder-decoder, one in T5
+        weights["source_table_VD"] = weights["table_VD"]
+    return _translate(library, weights)

@@ -41,6 +41,7 @@ class Expected:
         inputs: arguments of our `hidden` and `forward`.
         valid_BT: positions whose output is compared.
         hidden: compare hidden states instead of logits.
+        drive: computes the output of our model, where that takes more than one call with `inputs`.
     """
 
     weights: Mapping[str, Tensor]
@@ -49,6 +50,7 @@ class Expected:
     inputs: Mapping[str, Tensor]
     valid_BT: Tensor
     hidden: bool = False
+    drive: Callable[[Any], Tensor] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -139,6 +141,8 @@ def ours(spec: ModelSpec, want: Expected, *, strict: bool = True, dtype: torch.d
                 tensor.copy_(want.weights[name])
     arguments: dict[str, Any] = dict(want.inputs)
     with torch.no_grad():
+        if want.drive is not None:
+            return want.drive(model)
         output_BTV: Tensor = (model.hidden if want.hidden else model)(arguments.pop("tokens_BT"), **arguments)
     return output_BTV
 
