@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from t2bench.attention.mask import Mask
+from t2bench.models import recompute
 from t2bench.models.cache import Cache
 from t2bench.models.embedding import Embedding
 from t2bench.models.layer import Layer
@@ -62,6 +63,7 @@ class Stack(nn.Module):
     def __init__(self, spec: ModelSpec, tables: PositionTables, *, num_layers: int, causal: bool, cross: bool) -> None:
         super().__init__()
         self.memory = spec.memory
+        self.checkpoint = spec.checkpoint
         self.tables = tables
         self.embedding = Embedding(spec, tables)
         self.layers = nn.ModuleList(
@@ -89,7 +91,9 @@ class Stack(nn.Module):
         inputs: list[Tensor] = []
         for index, layer in enumerate(self.layers):
             inputs.append(x_BTD)
-            x_BTD = layer(
+            x_BTD = recompute.run(
+                self.checkpoint,
+                layer,
                 x_BTD,
                 shared,
                 source_BSD,

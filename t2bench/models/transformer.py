@@ -229,9 +229,10 @@ class Transformer(nn.Module):
             Scalar, float32 (float64 for a float64 model); NaN if no label counts.
         """
         x_ND, labels_N = self._scaled(x_BTD).flatten(0, 1), labels_BT.flatten()
-        if self.spec.loss == "chunked":
-            return loss.chunked(x_ND, self.head_VD, labels_N, chunk_tokens=self.chunk_tokens)
-        return loss.dense(x_ND, self.head_VD, labels_N)
+        spec = self.spec
+        return loss.mean(
+            spec.loss, x_ND, self.head_VD, labels_N, softcap=spec.logit_softcap, chunk_tokens=self.chunk_tokens
+        )
 
 
 def build(

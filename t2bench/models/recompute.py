@@ -1,0 +1,48 @@
+"""Activation checkpointing: activations of a layer are made again in the backward pass instead of kept (Chen et al.
+2016, arXiv 1604.06174).
+
+    full       keep each layer's input, make everything else again: one more forward pass
+    selective  keep also what matrix products and fused attention return, the costly part; make norms, activations,
+               rotations and softmaxes again (Korthikanti et al. 2022, arXiv 2205.05198, section 5)
+
+Shape letters: B batch, T length, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+from t2bench.spec.axes import Checkpoint
+
+# By name: which of them exist depends on the build of torch.
+_PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
+_FUSED = (
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_cudnn_attention",
+)
+_KEPT = frozenset(
+    getattr(torch.ops.aten, name).default for name in (*_PRODUCTS, *_FUSED) if hasattr(torch.ops.aten, name)
+)
+
+
+def run(kind: Checkpoint, layer: Callable[..., Tensor], *args: Any) -> Tensor:
+    """layer(*args), keeping for the backward pass what `kind` says."""
+    if kind == "off" or not torch.is_grad_enabled():
+        return layer(*args)
+    contexts = partial(create_selective_checkpoint_contexts, _keeps) if kind == "selective" else None
+    options: dict[str, Any] = {} if contexts is None else {"context_fn": contexts}
+    out_BTD: Tensor = checkpoint(layer, *args, use_reentrant=False, **options)
+    return out_BTD
+
+
+def _keeps(context: Any, operator: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    """Whether the result of one operator is kept."""
+    return CheckpointPolicy.MUST_SAVE if operator in _KEPT else CheckpointPolicy.PREFER_RECOMPUTE
