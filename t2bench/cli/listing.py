@@ -44,14 +44,15 @@ METRICS: dict[str, tuple[str, str]] = {
 
 
 def _variants() -> list[Row]:
-    from t2bench.spec.presets import preset_names, recipe
+    from t2bench.spec.presets import preset_groups, recipe
 
     found = []
-    for name in preset_names():
-        entry = recipe(name)
-        changes = {**entry.set, **{key: f"x {share}" for key, share in entry.scale.items()}}
-        row = {"name": name, "base": entry.base, "set": changes, "summary": entry.summary, "source": entry.source}
-        found.append(row)
+    for group, names in preset_groups().items():
+        for name in names:
+            entry = recipe(name)
+            changes = {**entry.set, **{key: f"x {share}" for key, share in entry.scale.items()}}
+            row = {"name": name, "base": entry.base, "set": changes, "summary": entry.summary, "source": entry.source}
+            found.append({**row, "group": group})
     return found
 
 
@@ -117,12 +118,29 @@ def command(what: str, as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=1))
         return
     from rich.console import Console
+    from rich.text import Text
+
+    from t2bench.spec.presets import GROUPS
+
+    console = Console()
+    for place, group in enumerate(dict.fromkeys(row.get("group", "") for row in rows)):
+        if group:
+            console.print(Text(f"# {group}: {GROUPS.get(group, '')}", style="bold"))
+        table = _table([row for row in rows if row.get("group", "") == group], rows, columns)
+        table.show_header = place == 0
+        console.print(table)
+
+
+def _table(shown: list[Row], rows: list[Row], columns: tuple[str, ...]) -> Any:
+    """A table of some rows, as wide as one of all rows would be."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, no_wrap=column in ("name", "base"), overflow="fold")
-    for row in rows:
+        fixed = column in ("name", "base")
+        width = max(len(column), *(len(common.cell(row[column])) for row in rows)) if fixed else None
+        table.add_column(column, no_wrap=fixed, overflow="fold", width=width)
+    for row in shown:
         table.add_row(*(Text(common.cell(row[column])) for column in columns))
-    Console().print(table)
+    return table

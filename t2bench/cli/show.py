@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 WIDTH = 80
 SIZE = click.IntRange(1, MAX_LENGTH)
 KINDS = ("function", "implementation", "approximation")
-# Asked of every back end, from the least that it can do to the most.
+# Fields whose None stands for a size that follows from others.
 RESOLVED = {"kv_heads": "num_kv_heads", "head_dim": "dim_per_head"}
+# Asked of every back end, from the least that it can do to the most.
 USES = ("forward", "train_step", "decode")
 
 

@@ -58,6 +58,7 @@ class Recipe:
         scale: `ff` or `kv_heads` -> a fraction such as "2/3".
         summary: one line for listings.
         source: the paper or project it comes from.
+        group: of a preset, the name of its file.
     """
 
     name: str
@@ -66,12 +67,32 @@ class Recipe:
     scale: Mapping[str, str] = field(default_factory=dict)
     summary: str = ""
     source: str = ""
+    group: str = ""
+
+
+# Groups of presets in the order of listings, a line each.
+GROUPS = {
+    "ladder": "from 2017 to today: each rung is the one before it and one change",
+    "siblings": "one step aside from a rung of the ladder",
+    "positions": "how a model may know where a token stands",
+    "families": "well-known models, at their own sizes",
+    "table3": "the rows of table 3 of Vaswani et al. 2017, each against vanilla",
+    "recurrent": "what the transformer replaced, and what replaces it",
+}
+
+
+def preset_groups() -> dict[str, tuple[str, ...]]:
+    """Group -> names of its presets, in the order of listings."""
+    names = _presets()
+    found: dict[str, list[str]] = {group: [] for group in GROUPS}
+    for name in (*LADDER, *(name for name in names if name not in LADDER)):
+        found.setdefault(names[name].group, []).append(name)
+    return {group: tuple(names) for group, names in found.items() if names}
 
 
 def preset_names() -> tuple[str, ...]:
-    """All built-in variants: the ladder first, then the others by file."""
-    names = _presets()
-    return (*LADDER, *(name for name in names if name not in LADDER))
+    """All built-in variants: the ladder first, then group by group."""
+    return tuple(name for names in preset_groups().values() for name in names)
 
 
 def recipe(name: str) -> Recipe:
@@ -178,5 +199,5 @@ def _presets() -> Mapping[str, Recipe]:
     found: dict[str, Recipe] = {}
     for path in sorted(Path(__file__).with_name("presets").glob("*.yaml")):
         for name, body in yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader).items():
-            found[name] = Recipe(name=name, **body)
+            found[name] = Recipe(name=name, group=path.stem, **body)
     return MappingProxyType(found)
