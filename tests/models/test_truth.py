@@ -14,7 +14,7 @@ import t2bench.attention.verify
 import t2bench.models.attention
 import t2bench.models.layer
 import t2bench.models.loss
-import t2bench.models.transformer
+import t2bench.models.view
 from t2bench.attention import math, sdpa
 from t2bench.attention.mask import Mask
 from t2bench.attention.scores import Scores
@@ -167,16 +167,16 @@ MUTANTS: dict[str, tuple[Any, str, Any, ModelSpec]] = {
     "sdpa: head order": (sdpa, "attention", _wrong_gqa, FLASH),
     "sdpa: no gradient for keys": (sdpa, "attention", _detached, FLASH),
     "sdpa: half precision": (sdpa, "attention", _half_precision, FLASH),
-    "causal mask off by one, math": (t2bench.models.transformer, "Mask", _SeesNext, MATH),
-    "causal mask off by one, flash": (t2bench.models.transformer, "Mask", _SeesNext, FLASH),
-    "causal mask off by one, decoder": (t2bench.models.transformer, "Mask", _SeesNext, replace(FLASH, arch="decoder")),
+    "causal mask off by one, math": (t2bench.models.view, "Mask", _SeesNext, MATH),
+    "causal mask off by one, flash": (t2bench.models.view, "Mask", _SeesNext, FLASH),
+    "causal mask off by one, decoder": (t2bench.models.view, "Mask", _SeesNext, replace(FLASH, arch="decoder")),
     "causal flag never set": (Mask, "is_flag", lambda self, t, s: False, FLASH),
     "causal flag always set": (Mask, "is_flag", lambda self, t, s: t == s, FLASH),
     "causal flag where T and S differ": (Mask, "is_flag", lambda self, t, s: self.key_lengths_B is None, FLASH),
-    "padding ignored, math": (t2bench.models.transformer, "Mask", _Unpadded, MATH),
-    "padding ignored, flash": (t2bench.models.transformer, "Mask", _Unpadded, FLASH),
-    "padding off by one": (t2bench.models.transformer, "Mask", _PaddedOffByOne, FLASH),
-    "padding off by one, encoder": (t2bench.models.transformer, "Mask", _PaddedOffByOne, replace(MATH, arch="encoder")),
+    "padding ignored, math": (t2bench.models.view, "Mask", _Unpadded, MATH),
+    "padding ignored, flash": (t2bench.models.view, "Mask", _Unpadded, FLASH),
+    "padding off by one": (t2bench.models.view, "Mask", _PaddedOffByOne, FLASH),
+    "padding off by one, encoder": (t2bench.models.view, "Mask", _PaddedOffByOne, replace(MATH, arch="encoder")),
     "keys and values swapped": (t2bench.models.attention.Attention, "_heads", _swapped, FLASH),
     "loss: ignored labels count": (t2bench.models.loss, "chunked", _ignores_ignored, FLASH),
     "loss: mean of means": (t2bench.models.loss, "chunked", _mean_of_means, FLASH),
