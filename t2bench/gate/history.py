@@ -18,6 +18,7 @@ import numpy as np
 from t2bench.analysis import student
 from t2bench.analysis.results import Interval
 from t2bench.analysis.stats import Floats, expm1
+from t2bench.gate.counted import Counted
 from t2bench.gate.results import GateRow
 
 ENOUGH_RUNS = 10
@@ -136,3 +137,27 @@ def _step(logs: Floats) -> tuple[int, float] | None:
         return None
     p_value = student.two_sided_p(best[0], logs.size - 2.0) * len(splits)
     return (best[1], best[2]) if p_value <= 1.0 - LEVEL else None
+
+
+def against_anchor(anchor: Mapping[str, Any], new: Mapping[str, Counted]) -> list[GateRow]:
+    """Counters that lie above the anchor: a warning, however small each accepted step was."""
+    rows = []
+    when = str((anchor.get("accepted") or {}).get("when", "?"))[:10]
+    for case, values in (anchor.get("cases") or {}).items():
+        for metric, value in values.items():
+            now = new[case].values.get(metric) if case in new else None
+            if now is not None and value and now > value:
+                rows.append(
+                    GateRow(
+                        case=case,
+                        metric=metric,
+                        layer="L3",
+                        verdict="warn",
+                        why=f"{100 * (now / value - 1):+.3g} % since the anchor of {when}",
+                        unit="bytes" if metric.endswith("_bytes") else "1",
+                        base=Interval(value=value),
+                        new=Interval(value=now),
+                        effect=Interval(value=now / value),
+                    )
+                )
+    return rows

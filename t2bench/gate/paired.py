@@ -248,7 +248,7 @@ def _amount(size: float, test: PairedTest) -> str:
 
 
 def _effect(test: PairedTest, mean: float, low: float, high: float) -> Interval | None:
-    """new / base: the change for the worse, turned back into a ratio of values."""
+    """The ratio candidate / base: the change for the worse, turned back into a ratio of values."""
     if test.margin.absolute:
         return None
     if test.metric in GAINS:

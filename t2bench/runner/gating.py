@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,7 @@ from t2bench.runner.recording import Recorder
 from t2bench.runner.turns import Bench, Side, measure_launch
 from t2bench.spec.case import Case, Plan
 from t2bench.spec.loader import dump_suite
+from t2bench.spec.plugins import Plugin
 from t2bench.spec.suite import Suite
 
 BASE_SUFFIX = "@base"
@@ -51,6 +52,7 @@ class GateOptions:
         plants: case id -> a known defect of our side, for self-tests.
         swapped: case id -> attention back end that runs instead of the declared one, for self-tests.
         argv: the command line, for the record.
+        plugins: a user's code that workers may import.
     """
 
     path: Path
@@ -60,6 +62,7 @@ class GateOptions:
     plants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     swapped: Mapping[str, str] = field(default_factory=dict)
     argv: tuple[str, ...] = ()
+    plugins: tuple[Plugin, ...] = ()
 
 
 def base_of(case: Case, payload: Mapping[str, Any]) -> Case:
@@ -105,6 +108,7 @@ class GateJob:
         self._payloads = base_cases
         self._threads = options.threads or env.default_threads()
         self._peaks: dict[str, float] = {}
+        self._launchers: dict[str | None, tuple[Launcher, Launcher]] = {}
         self.records: list[Record] = []
         self.environment: dict[str, Any] = {}
 
@@ -113,12 +117,12 @@ class GateJob:
         if path.exists() and any(path.iterdir()):
             raise run_directory.DirectoryError(f"{path}: not empty; choose a new directory")
         with contextlib.ExitStack() as stack:
-            self._journal = stack.enter_context(Journal(path))
-            self._scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="t2bench-")))
+            self._stack = stack
+            self._journal = self._stack.enter_context(Journal(path))
+            scratch = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="t2bench-")))
             plan = Plan(cases=self.cases, refusals=(), reference=self.suite.reference)
-            self._tokens, data = write_token_files(plan, self.options.data, self._scratch)
-            with self._workers({}) as (ours, _):
-                self._describe(ours, data)
+            self._tokens, data = write_token_files(plan, self.options.data, scratch)
+            self._describe(self._workers(HASH_SEEDS[0])[0], data)
             self._stack = stack.pop_all()
         return self
 
@@ -128,22 +132,32 @@ class GateJob:
         self._save(finished=kind is None)
         self._stack.close()
 
-    @contextlib.contextmanager
-    def _workers(self, variables: Mapping[str, str]) -> Iterator[tuple[Launcher, Launcher]]:
-        """Launchers of our side and of the base's."""
-        environment = {**env.worker_environment(self._threads), **variables}
-        with contextlib.ExitStack() as stack:
+    def _workers(self, hash_seed: str | None = None) -> tuple[Launcher, Launcher]:
+        """Launchers of our side and of the base's, started on first need and kept: an idle fork server costs nothing.
+
+        Args:
+            hash_seed: of Python's hashes in the workers; None for a seed of chance.
+        """
+        if hash_seed not in self._launchers:
+            seeded = {} if hash_seed is None else {"PYTHONHASHSEED": hash_seed}
+            environment = {**env.worker_environment(self._threads), **seeded}
             ours = launcher(self.options.isolation, environment)
-            stack.callback(ours.close)
+            self._stack.callback(ours.close)
             theirs = ours
             if self.base is not None:
                 theirs = launcher(self.options.isolation, environment, self.base)
-                stack.callback(theirs.close)
-            yield ours, theirs
+                self._stack.callback(theirs.close)
+            self._launchers[hash_seed] = (ours, theirs)
+        return self._launchers[hash_seed]
 
     def _describe(self, ours: Launcher, data: Mapping[str, Any]) -> None:
         worker = ours.start()
-        self._setup = {"device": self.suite.device, "threads": self._threads, "memory_limit_bytes": None}
+        self._setup = {
+            "device": self.suite.device,
+            "threads": self._threads,
+            "memory_limit_bytes": None,
+            "plugins": [plugin.to_dict() for plugin in self.options.plugins],
+        }
         try:
             worker.ask({"op": "configure", **self._setup}, SETUP_TIMEOUT_S)
             answer = worker.ask({"op": "runtime"}, SETUP_TIMEOUT_S)
@@ -214,13 +228,13 @@ class GateJob:
     def count(self) -> None:
         """Predict and count every case of both sides, once per hash seed; check the candidate's truth once."""
         for number, seed in enumerate(HASH_SEEDS):
-            with self._workers({"PYTHONHASHSEED": seed}) as (ours, theirs):
-                bench = self._bench(ours, theirs)
-                if number == 0:
-                    for refusal in self.refusals:
-                        self._append(passes.refused(bench, refusal))
-                self._count_side(bench, self.cases, number)
-                self._count_side(replace(bench, launcher=theirs), tuple(self.bases.values()), number)
+            ours, theirs = self._workers(seed)
+            bench = self._bench(ours, theirs)
+            if number == 0:
+                for refusal in self.refusals:
+                    self._append(passes.refused(bench, refusal))
+            self._count_side(bench, self.cases, number)
+            self._count_side(replace(bench, launcher=theirs), tuple(self.bases.values()), number)
 
     def _count_side(self, bench: Bench, cases: Sequence[Case], number: int) -> None:
         rates = {str(case.dtype): {"flops_per_s": 1.0, "bytes_per_s": 1.0} for case in cases}
@@ -258,18 +272,17 @@ class GateJob:
             memory: weigh both sides too, each in a process of its own.
         """
         ours_by_id = {case.id: case for case in self.cases}
-        with self._workers({}) as (ours, theirs):
-            bench = self._bench(ours, theirs, rounds=rounds)
-            for number, launch in enumerate(launches):
-                for done, name in enumerate(names):
-                    pair = [ours_by_id[name], self.bases[name]]
-                    place = (number * len(names) + done, len(launches) * len(names), None)
-                    together = passes.fits_together(pair, self._peaks, self._limit_bytes)
-                    mode = "token" if together else "launches"
-                    watch = lambda what, place=place: self.observer.working(what, *place)  # noqa: E731
-                    records, _ = measure_launch(bench, pair, launch, interleave=mode, watch=watch)
-                    if memory:
-                        # Who is weighed first changes from launch to launch.
-                        order = pair if launch % 2 else pair[::-1]
-                        records += [replace(passes.weigh(bench, case), launch=launch) for case in order]
-                    self._append(*records)
+        bench = self._bench(*self._workers(), rounds=rounds)
+        for number, launch in enumerate(launches):
+            for done, name in enumerate(names):
+                pair = [ours_by_id[name], self.bases[name]]
+                place = (number * len(names) + done, len(launches) * len(names), None)
+                together = passes.fits_together(pair, self._peaks, self._limit_bytes)
+                mode = "token" if together else "launches"
+                watch = lambda what, place=place: self.observer.working(what, *place)  # noqa: E731
+                records, _ = measure_launch(bench, pair, launch, interleave=mode, watch=watch)
+                if memory:
+                    # Who is weighed first changes from launch to launch.
+                    order = pair if launch % 2 else pair[::-1]
+                    records += [replace(passes.weigh(bench, case), launch=launch) for case in order]
+                self._append(*records)

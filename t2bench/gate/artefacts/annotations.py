@@ -22,7 +22,10 @@ def workflow_commands(report: GateReport) -> list[str]:
     rows = sorted(
         (row for row in report.rows if row.verdict in _LEVELS), key=lambda row: words.ORDER.index(row.verdict)
     )
-    lines = [_command(_LEVELS[row.verdict], report, row.line, _title(row), _message(row)) for row in rows[:MAX_ROWS]]
+    lines = [
+        _command(_LEVELS[row.verdict], report, row.line, _title(row), f"{row.case}: {words.finding(row)}")
+        for row in rows[:MAX_ROWS]
+    ]
     level = "notice" if report.exit_code == 0 else "error" if report.verdict != "inconclusive" else "warning"
     rest = f" {len(rows) - MAX_ROWS} more rows are in the job summary." if len(rows) > MAX_ROWS else ""
     return [*lines, _command(level, report, 1, f"t2bench gate: {report.suite}", words.headline(report) + rest)]
@@ -30,10 +33,6 @@ def workflow_commands(report: GateReport) -> list[str]:
 
 def _title(row: GateRow) -> str:
     return f"{row.metric}: {row.verdict}"
-
-
-def _message(row: GateRow) -> str:
-    return f"{row.case}: {words.change(row)}. {row.why}" if row.effect is not None else f"{row.case}: {row.why}"
 
 
 def _command(level: str, report: GateReport, line: int, title: str, message: str) -> str:

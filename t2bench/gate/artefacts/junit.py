@@ -60,7 +60,7 @@ def _group_suite(root: ET.Element, report: GateReport, group: str, rows: Sequenc
         case.set("file", _text(report.suite_path))
         case.set("line", str(int(row.line)))
         _properties(case, dict(_numbers(row)))
-        message = _text(f"{words.change(row)}: {row.why}" if row.effect is not None else row.why)
+        message = _text(words.finding(row))
         if row.red:
             failure = ET.SubElement(case, "failure", type="missing" if row.verdict == "missing" else "regression")
             failure.set("message", message)

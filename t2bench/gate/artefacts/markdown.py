@@ -72,11 +72,10 @@ def _render(report: GateReport, first: Sequence[str], limit: int) -> str:
     page.add(*first, f"## t2bench gate: {inert(report.suite)}", "")
     page.add(f"**{inert(words.headline(report))}**", "")
     if report.power:
-        page.add(inert(report.power), "")
+        page.add(f"Power: {inert(report.power)}.", "")
     page.add(f"{inert(report.candidate)} against {inert(report.base)}.", "")
     for layer in report.layers:
-        said = f": {inert(clean(layer.words))}" if layer.words else ""
-        page.add(f"- {layer.layer} ({LAYER_WORDS[layer.layer]}): **{layer.verdict}**{said}")
+        page.add(f"- {layer.layer} **{layer.verdict}**: {inert(clean(layer.words or LAYER_WORDS[layer.layer]))}")
     page.add("")
     left_out = 0
     for verdict in _OPEN:

@@ -21,7 +21,7 @@ TITLES = {
     "fail": "Proven worse",
     "missing": "Missing",
     "inconclusive": "Inconclusive",
-    "improved": "Lower than the baseline: accept it, or the next rise goes unseen",
+    "improved": "Less than before",
     "demoted": "Not exact here, so not gated",
     "warn": "Worth a look",
     "new": "New",
@@ -56,6 +56,11 @@ def change(row: GateRow) -> str:
     unit = "" if row.unit == "1" else f" {row.unit}"
     share = "" if row.base.value == 0 else f" ({100 * difference / row.base.value:+.2g} %)"
     return f"{int(difference):+,}{unit}{share}" if difference else "none"
+
+
+def finding(row: GateRow) -> str:
+    """What was found in one line: the reason, after the change where the reason does not name it."""
+    return row.why if exact(row) or row.effect is None else f"{change(row)}: {row.why}"
 
 
 def headline(report: GateReport) -> str:
