@@ -17,6 +17,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("t2bench.cli.report", "Show a run again and rewrite its reports."),
     "compare": ("t2bench.cli.compare", "Compare variants of a run, or runs with each other."),
     "export": ("t2bench.cli.export", "Write a run in another tool's format."),
+    "gate": ("t2bench.cli.gate", "Has anything got worse? A verdict with an exit code."),
+    "calibrate": ("t2bench.cli.calibrate", "Find out what this machine's gate can resolve."),
+    "baseline": ("t2bench.cli.baseline", "Accept, show, compare and pin baselines."),
     "list": ("t2bench.cli.listing", "List variants, suites, axes, back ends, workloads or metrics."),
     "params": ("t2bench.cli.params", "Count a variant's parameters, FLOPs and cache bytes."),
     "doctor": ("t2bench.cli.doctor", "Say what this machine can measure, and how well."),
@@ -25,8 +28,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 EXIT_CODES = """
-Exit codes: 0 good; 2 usage or suite error; 3 nothing to decide on; 5 a measurement failed;
-130 interrupted (what was measured is kept).
+Exit codes: 0 good; 1 regression proven; 2 usage or suite error; 3 nothing to decide on, or undecided;
+4 baseline missing, stale or of another machine; 5 a measurement failed; 130 interrupted (what was measured is kept).
 """
 
 
