@@ -124,8 +124,13 @@ class Case:
 
     @property
     def backend_requested(self) -> str | None:
-        """The attention back end that the spec asks for; None for a user's own module, whose spec only describes it."""
-        return None if self.model.factory else self.model.attention
+        """The attention back end that the spec asks for, or `none` where the model has no attention.
+
+        None for a user's own module, whose spec only describes it.
+        """
+        if self.model.factory:
+            return None
+        return self.model.attention if self.model.attends else "none"
 
     @property
     def axes(self) -> dict[str, Any]:
