@@ -172,7 +172,7 @@ def test_annotations_mark_the_line_of_the_suite_file():
     assert parse_command(first) == (
         "error",
         {"file": "suites/ci.yaml", "line": "7", "title": "step_time_s: fail"},
-        "train_step/fp32/L128/vanilla: +12.0 % [+10.0, +14.0]. executes 12 % more FLOPs",
+        "train_step/fp32/L128/vanilla: +12.0 % [+10.0, +14.0]: executes 12 % more FLOPs",
     )
     command, _, message = parse_command(last)
     assert (command, message) == ("error", "REGRESSION: one thing is worse")
