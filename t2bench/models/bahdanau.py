@@ -151,9 +151,7 @@ class _AdditiveSteps(torch.autograd.Function):
             for t in range(steps - 1, -1, -1):
                 s_BX, grad_s_BX, weights_BS = s_TBX[t], grad_s_TBX[t], weights_TBS[t]
                 recurrent_BG, grad_recurrent_BG = s_BX[:, size_n:], grad_s_BX[:, size_n:]
-                grad_x_BG = ctx.cell.step_back(
-                    gates_TBG[t], recurrent_BG, states, t, grad_BH, carry, grad_recurrent_BG
-                )
+                grad_x_BG = ctx.cell.step_back(gates_TBG[t], recurrent_BG, states, t, grad_BH, carry, grad_recurrent_BG)
                 grad_gates_TBG[t].copy_(grad_x_BG)
                 torch.addmm(grad_contexts_TBE[t], grad_gates_TBG[t], weight_c, out=grad_c_TBE[t])
                 grad_weights_BS = torch.bmm(source_BSE, grad_c_TBE[t][:, :, None])[:, :, 0]

@@ -165,6 +165,10 @@ class Recurrent(nn.Module):
 
     def logits(self, x_BTD: Tensor) -> Tensor:
         """Logits (B, T, V) of hidden states from `hidden`."""
+        return self.logits(x_BTD)
+
+    def logits(self, x_BTD: Tensor) -> Tensor:
+        """Logits (B, T, V) of hidden states from `hidden`."""
         return F.linear(x_BTD, self.head_VD)
 
     def hidden(
@@ -231,9 +235,7 @@ class Recurrent(nn.Module):
             Scalar, float32 (float64 for a float64 model); NaN if no label counts.
         """
         x_ND, labels_N = x_BTD.flatten(0, 1), labels_BT.flatten()
-        if self.spec.loss == "chunked":
-            return loss.chunked(x_ND, self.head_VD, labels_N, chunk_tokens=self.chunk_tokens)
-        return loss.dense(x_ND, self.head_VD, labels_N)
+        return loss.mean(self.spec.loss, x_ND, self.head_VD, labels_N, chunk_tokens=self.chunk_tokens)
 
     def _embed(self, tokens_BT: Tensor, table_VD: Tensor) -> Tensor:
         x_BTD = F.embedding(tokens_BT, table_VD)

@@ -150,9 +150,7 @@ def _affine(weights: Matrices, name: str, x: Tensor) -> Tensor:
 def _torch_weights(cells: nn.RNNBase) -> Matrices:
     """Logical name -> matrix or bias, on which gradients flow back to the module's parameters."""
     return {
-        part: parameter[rows]
-        for name, parameter in cells.named_parameters()
-        for part, rows in torch_parts(cells, name)
+        part: parameter[rows] for name, parameter in cells.named_parameters() for part, rows in torch_parts(cells, name)
     }
 
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from t2bench.spec import cost_recurrent
 from t2bench.spec.case import DTYPE_BYTES, WorkloadSpec
 from t2bench.spec.model import ModelSpec
 
@@ -41,19 +42,21 @@ class ParamCount:
         attention_qkv: query, key and value projections of self-attention, with biases.
         attention_output: output projections of self-attention, with biases.
         cross_attention: all projections of the decoder's attention over the encoder, with biases.
-        feed_forward: all feed-forward layers, with biases.
+        recurrent: all recurrent cells, with biases, and what makes their first state.
+        feed_forward: all feed-forward layers, with biases; of a recurrent model the layer before the output table.
         norms: layer, final, embedding and query/key norms.
         output_head: the output table where it is not shared with an embedding.
     """
 
     embedding: int
-    positions: int
-    attention_qkv: int
-    attention_output: int
-    cross_attention: int
-    feed_forward: int
-    norms: int
-    output_head: int
+    positions: int = 0
+    attention_qkv: int = 0
+    attention_output: int = 0
+    cross_attention: int = 0
+    recurrent: int = 0
+    feed_forward: int = 0
+    norms: int = 0
+    output_head: int = 0
 
     @property
     def total(self) -> int:
@@ -63,6 +66,8 @@ class ParamCount:
 
 def num_params(spec: ModelSpec) -> ParamCount:
     """Parameters of the model that `spec` describes, without building it."""
+    if spec.recurrence != "none":
+        return ParamCount(**cost_recurrent.num_params(spec))
     layers_enc, layers_dec = spec.num_enc_layers, spec.num_dec_layers
     stacks = (layers_enc > 0) + (layers_dec > 0)
     crosses = layers_dec if layers_enc else 0
@@ -99,6 +104,8 @@ def model_flops(spec: ModelSpec, workload: WorkloadSpec, batch: int, length: int
         batch: sequences B.
         length: positions per sequence L (encoder-decoder: of source and target, each).
     """
+    if spec.recurrence != "none":
+        return cost_recurrent.model_flops(spec, workload, batch, length)
     attention = _attention_flops(spec, batch, length)
     backward_factor = 3 if workload.trains else 1
     if workload.kind == "attention":
@@ -112,6 +119,8 @@ def executed_flops(spec: ModelSpec, workload: WorkloadSpec, batch: int, length: 
 
     Args are those of `model_flops`.
     """
+    if spec.recurrence != "none":
+        return cost_recurrent.executed_flops(spec, workload, batch, length)
     attention = _attention_flops(spec, batch, length)
     fused = spec.attention in FUSED_BACKENDS
     causal = attention // 2 if fused else attention
@@ -134,8 +143,10 @@ def kv_bytes(spec: ModelSpec, length: int, dtype: str) -> int:
     """Bytes of the key/value cache of one sequence when `length` tokens have been decoded.
 
     An encoder-decoder also keeps the keys and values of its cross-attention, for a source of the same length. An
-    encoder keeps none.
+    encoder keeps none. A recurrent decoder keeps its states instead.
     """
+    if spec.recurrence != "none":
+        return cost_recurrent.state_bytes(spec, length, dtype)
     attentions = spec.num_dec_layers * (2 if spec.arch == "encdec" else 1)
     return attentions * 2 * spec.num_kv_heads * spec.dim_per_head * length * DTYPE_BYTES[dtype]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from t2bench.spec import refusals_modes, refusals_own
+from t2bench.spec import refusals_modes, refusals_own, refusals_recurrent
 from t2bench.spec.case import Case
 
 FLASH_MAX_HEAD_DIM = 256
@@ -18,7 +18,7 @@ CUDA_ONLY = {"sdpa_efficient": "memory-efficient", "sdpa_cudnn": "cuDNN"}
 
 def refusal(case: Case) -> str | None:
     """Why a case must not be run, or None."""
-    for rule in (*RULES, *refusals_modes.RULES, *refusals_own.RULES):
+    for rule in (*RULES, *refusals_modes.RULES, *refusals_own.RULES, *refusals_recurrent.RULES):
         if reason := rule(case):
             return reason
     return None

@@ -78,6 +78,8 @@ def around_model(case: Case, model: Transformer, batches: Sequence[Batch]) -> Wo
 
 def _position_tables(model: Transformer, batch: Batch) -> tuple[Tensor, ...]:
     """The sines and cosines this length needs, made now, so that the first step does not make them."""
+    if model.spec.recurrence != "none":
+        return ()
     like = next(model.parameters())
     lengths = ((model.encoder, batch.tokens_BT if batch.source_BS is None else batch.source_BS),)
     found: list[Tensor] = []
