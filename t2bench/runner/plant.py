@@ -21,7 +21,7 @@ class Planted:
 
     Args:
         workload: the healthy one.
-        plant: `slow`: share of each step's time to wait busily after it; `saved_tensor`: keep one more number for
+        plant: `slow`: share of each step's time to wait busily at its end; `saved_tensor`: keep one more number for
             backward; `flop`: one more product of two numbers.
     """
 
@@ -39,16 +39,19 @@ class Planted:
             one = torch.ones(1, 1)
             torch.mm(one, one)
         began = time.perf_counter()
-        loss = self._workload.step(mark)
-        if self._plant.get("slow"):
-            _wait(loss, began, float(self._plant["slow"]))
-        return loss
 
+        def slowed(phase: str) -> None:
+            if phase == self.phases[-1] and self._plant.get("slow"):
+                self._wait(began)  # before the last mark, which ends the measured time
+            mark(phase)
 
-def _wait(loss: Any, began: float, share: float) -> None:
-    """Spin until the step has taken `share` longer than it did."""
-    if isinstance(loss, torch.Tensor) and loss.is_cuda:
-        torch.cuda.synchronize(loss.device)
-    until = began + (time.perf_counter() - began) * (1.0 + share)
-    while time.perf_counter() < until:
-        pass
+        return self._workload.step(slowed)
+
+    def _wait(self, began: float) -> None:
+        """Spin until the step has taken its share longer than it did."""
+        devices = {tensor.device for tensor in self.held if tensor.is_cuda}
+        for device in devices:
+            torch.cuda.synchronize(device)
+        until = began + (time.perf_counter() - began) * (1.0 + float(self._plant["slow"]))
+        while time.perf_counter() < until:
+            pass
