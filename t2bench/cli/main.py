@@ -22,6 +22,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "baseline": ("t2bench.cli.baseline", "Accept, show, compare and pin baselines."),
     "list": ("t2bench.cli.listing", "List variants, suites, axes, back ends, workloads or metrics."),
     "params": ("t2bench.cli.params", "Count a variant's parameters, FLOPs and cache bytes."),
+    "show": ("t2bench.cli.show", "Show what a variant changes, costs and can run on."),
+    "check-variant": ("t2bench.cli.check_variant", "Prove variants right: float64, properties, other libraries."),
     "doctor": ("t2bench.cli.doctor", "Say what this machine can measure, and how well."),
     "schema": ("t2bench.cli.schema", "Print the JSON Schema of suite files."),
     "new": ("t2bench.cli.new", "Write a commented suite file to start from."),
