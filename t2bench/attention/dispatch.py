@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from t2bench.attention import math, reference, sdpa
+from t2bench.attention import banded, flex, fused, math, packed, reference, sdpa, varlen
 from t2bench.attention.mask import Mask
 from t2bench.attention.scores import DOT, Scores
+from t2bench.spec.axes import BACKENDS
 
 REFERENCE = "reference"  # the float64 oracle, for checks; not a value of the `attention` axis
 
@@ -45,16 +46,67 @@ def attend(
     heads, kv_heads = q_BHTK.shape[1], k_BGSK.shape[1]
     if heads % kv_heads:
         raise ValueError(f"query heads {heads} are not a multiple of key/value heads {kv_heads}")
-    if backend == "math":
-        return math.attention(q_BHTK, k_BGSK, v_BGSK, mask, scores=scores, dropout_p=dropout_p)
-    if backend in sdpa.KERNELS:
-        return sdpa.attention(q_BHTK, k_BGSK, v_BGSK, mask, backend=backend, scores=scores, dropout_p=dropout_p)
     if backend == REFERENCE:
         o_BHTK = reference.attention(q_BHTK, k_BGSK, v_BGSK, mask, scores=scores, dropout_p=dropout_p)
         return o_BHTK.to(q_BHTK.dtype)
-    raise ValueError(f"unknown attention back end {backend!r}; known: math, {', '.join(sdpa.KERNELS)}")
+    if backend == "flex":
+        return flex.attention(q_BHTK, k_BGSK, v_BGSK, mask, scores=scores, dropout_p=dropout_p)
+    if backend == "varlen":
+        return varlen.attention(q_BHTK, k_BGSK, v_BGSK, mask, scores=scores, dropout_p=dropout_p)
+    if backend in fused.MODULES:
+        return fused.attention(q_BHTK, k_BGSK, v_BGSK, mask, backend=backend, scores=scores, dropout_p=dropout_p)
+    if backend != "math" and backend not in sdpa.NAMES:
+        raise ValueError(f"unknown attention back end {backend!r}; known: {', '.join(BACKENDS)}")
+    return _dense(q_BHTK, k_BGSK, v_BGSK, mask, backend, scores, dropout_p)
+
+
+def _dense(
+    q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, backend: str, scores: Scores, dropout_p: float
+) -> Tensor:
+    """Back ends that know nothing of structure beyond the causal flag: packed sequences and windows are cut up here."""
+
+    def whole(q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask) -> Tensor:
+        if backend == "math":
+            return math.attention(q_BHTK, k_BGSK, v_BGSK, mask, scores=scores, dropout_p=dropout_p)
+        return sdpa.attention(q_BHTK, k_BGSK, v_BGSK, mask, backend=backend, scores=scores, dropout_p=dropout_p)
+
+    def blockwise(q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask) -> Tensor:
+        cut = banded.blocks(mask, scores, q_BHTK.shape[2], k_BGSK.shape[2])
+        if cut is None:
+            return whole(q_BHTK, k_BGSK, v_BGSK, mask)
+        return banded.attention(q_BHTK, k_BGSK, v_BGSK, mask, cut, whole)
+
+    if mask.packed is None:
+        return blockwise(q_BHTK, k_BGSK, v_BGSK, mask)
+    if mask.packed.nested:
+        if backend == "math" or not scores.are_dot_products or mask.window is not None:
+            raise ValueError("nested tensors go to sdpa or sdpa_* only, as dot products and without a window")
+        return _nested(q_BHTK, k_BGSK, v_BGSK, mask, mask.packed, backend, scores, dropout_p)
+    return packed.one_by_one(q_BHTK, k_BGSK, v_BGSK, mask, mask.packed, blockwise)
+
+
+def _nested(
+    q_BHTK: Tensor,
+    k_BGSK: Tensor,
+    v_BGSK: Tensor,
+    mask: Mask,
+    sequences: packed.Packed,
+    backend: str,
+    scores: Scores,
+    dropout_p: float,
+) -> Tensor:
+    repeats = q_BHTK.shape[1] // k_BGSK.shape[1]
+    if repeats > 1:  # nested tensors have no grouped heads
+        k_BGSK, v_BGSK = (x.repeat_interleave(repeats, dim=1) for x in (k_BGSK, v_BGSK))
+    scale = scores.factor(q_BHTK.shape[-1])
+
+    def attend_nested(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return sdpa.of_nested(q, k, v, backend=backend, causal=mask.causal, scale=scale, dropout_p=dropout_p)
+
+    return packed.as_nested(q_BHTK, k_BGSK, v_BGSK, sequences, attend_nested)
 
 
 def takes_mask_tensor(backend: str, device_type: str) -> bool:
-    """Whether the back end accepts a mask that is not just the causal flag (padding, or causal with T != S)."""
-    return not (backend == "sdpa_flash" and device_type == "cuda")
+    """Whether the back end accepts a mask that differs between sequences of one padded batch."""
+    packs = backend == "varlen" or backend in fused.MODULES
+    return not packs and not (backend == "sdpa_flash" and device_type == "cuda")

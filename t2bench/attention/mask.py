@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from t2bench.attention.packed import Packed
+
 Built = TypeVar("Built")
 
 
@@ -41,6 +43,8 @@ class Mask:
         documents_BS: number of the document that each key belongs to, int64 (B, S); a query sees its own document only.
         query_positions_T: positions p of the queries, int64 (T,), where they are not the last ones: keys and values in
             a buffer of fixed size.
+        packed: the batch is one row in which sequences stand one after the other, and each sees only itself, or its own
+            source; the other conditions (`causal` and a window) hold within each.
 
     Raises:
         ValueError: conditions that contradict each other.
@@ -54,6 +58,7 @@ class Mask:
     prefix_lengths_B: Tensor | None = None
     documents_BS: Tensor | None = None
     query_positions_T: Tensor | None = None
+    packed: Packed | None = None
     _built: dict[tuple[object, ...], Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -66,12 +71,22 @@ class Mask:
             raise ValueError("both_sides and global_tokens belong to a window, and there is none")
         if self.prefix_lengths_B is not None and not self.causal:
             raise ValueError("a prefix is what a causal mask does not hide; this mask is not causal")
+        if self.packed is not None and (self._tensors or self.global_tokens):
+            raise ValueError("within packed sequences there are only causal masks and windows")
 
     @property
     def is_plain(self) -> bool:
-        """Whether `causal` and a window, perhaps, are the whole of it: no tensor takes part."""
-        tensors = (self.key_lengths_B, self.prefix_lengths_B, self.documents_BS, self.query_positions_T)
-        return all(tensor is None for tensor in tensors) and not self.global_tokens
+        """Whether `causal` and a window, perhaps, are the whole of it."""
+        return not self._tensors and not self.global_tokens and self.packed is None
+
+    @property
+    def has_no_tensors(self) -> bool:
+        """Whether it is the same mask for every batch of the same shape."""
+        return not self._tensors
+
+    def without_packing(self) -> Mask:
+        """The mask within one sequence of a packed batch."""
+        return Mask(causal=self.causal, window=self.window, both_sides=self.both_sides)
 
     def window_at(self, num_keys: int) -> int | None:
         """The window, or None if there is none or it hides nothing of so many keys."""
@@ -133,6 +148,11 @@ class Mask:
                 self._built[key] = make()
         built: Built = self._built[key]
         return built
+
+    @property
+    def _tensors(self) -> tuple[Tensor, ...]:
+        given = (self.key_lengths_B, self.prefix_lengths_B, self.documents_BS, self.query_positions_T)
+        return tuple(tensor for tensor in given if tensor is not None)
 
     def _build(self, num_queries: int, num_keys: int, device: torch.device) -> Tensor:
         s_S = torch.arange(num_keys, device=device)

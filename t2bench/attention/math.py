@@ -38,7 +38,7 @@ def attention(
     o_BHTK = (weights_BGNS @ v_BGSK).view(batch, heads, num_queries, v_BGSK.shape[-1])
     if scores.value_table_RK is not None:
         weights_BHTS = weights_BGNS.view(batch, heads, num_queries, num_keys)
-        o_BHTK = o_BHTK + relative.values(weights_BHTS, scores, mask)
+        o_BHTK = o_BHTK + relative.values(weights_BHTS, scores, mask, normalised=dropout_p == 0.0)
 
     blind_BHTK = mask.blind(num_queries, num_keys, q_BHTK.device)
     return o_BHTK if blind_BHTK is None else o_BHTK.masked_fill(blind_BHTK, 0.0)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from t2bench.attention.mask import Mask
+from t2bench.attention.packed import Packed
 from t2bench.attention.scores import DOT, Scores
 
 
@@ -38,6 +39,8 @@ def attention(
     """
     if dropout_p:
         raise ValueError(f"the attention oracle has no dropout, got {dropout_p}")
+    if mask.packed is not None:
+        return _packed(q_BHTK, k_BGSK, v_BGSK, mask, mask.packed, scores)
     q, k, v = q_BHTK.double(), k_BGSK.double(), v_BGSK.double()
     heads, num_queries, kv_heads, num_keys = q.shape[1], q.shape[2], k.shape[1], k.shape[2]
     kv_of_head = [head // (heads // kv_heads) for head in range(heads)]
@@ -49,6 +52,17 @@ def attention(
 
     rows = [_row(q[:, :, t], k, v, row, t, mask, scores) for t, row in enumerate(row_T)]
     return torch.stack(rows, dim=2)
+
+
+def _packed(q: Tensor, k: Tensor, v: Tensor, mask: Mask, packed: Packed, scores: Scores) -> Tensor:
+    """Sequence by sequence, cut out of the row they share."""
+    mask = Mask(causal=mask.causal, window=mask.window, both_sides=mask.both_sides)
+    outputs, query, key = [], 0, 0
+    for queries, keys in zip(packed.query_lengths, packed.key_lengths, strict=True):
+        parts = q[:, :, query : query + queries], k[:, :, key : key + keys], v[:, :, key : key + keys]
+        outputs.append(attention(*parts, mask, scores=scores))
+        query, key = query + queries, key + keys
+    return torch.cat(outputs, dim=2)
 
 
 def _row(q_BHK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, row: int, t: int, mask: Mask, scores: Scores) -> Tensor:

@@ -12,8 +12,10 @@ Shape letters: B batch, T query length, S key length, H query heads, K head dim,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 
@@ -21,8 +23,8 @@ from torch import Tensor
 class RelativeBias:
     """A bias that depends on how far a key is from the query, and perhaps on the query.
 
-    A table may cover all distances (left = S - 1) or clip those beyond its ends. Distances ahead of the query take part
-    in a causal mask only as positions that are hidden afterwards.
+    A table may cover all distances (left = S - 1) or clip those beyond its ends. One object serves
+    all layers of a forward pass: what is made of it is kept with it, and so must not outlive its values.
 
     Attributes:
         values_BHTR: bias of each distance -left .. right, that is R = left + right + 1; B, H and T may be 1. It may
@@ -39,6 +41,7 @@ class RelativeBias:
     left: int
     right: int
     slopes_H: Tensor | None = None
+    _built: dict[tuple[object, ...], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.values_BHTR.ndim != 4 or self.values_BHTR.shape[-1] != self.left + self.right + 1:
@@ -46,6 +49,13 @@ class RelativeBias:
                 f"values of {self.left} distances to the left, 0 and {self.right} to the right have the shape (B, H, "
                 f"T, {self.left + self.right + 1}), got {tuple(self.values_BHTR.shape)}"
             )
+
+    def keep(self, key: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
+        """What `make` returns, made once for each key and mode of autograd and kept as long as the bias."""
+        key = (*key, torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+        if key not in self._built:
+            self._built[key] = make()
+        return self._built[key]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
