@@ -125,7 +125,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         row["variant"],
         row["verdict"],
         *counts,
-        f"{row['oracle']} ({row['version']})" if oracle else "-",
+        f"{row['oracle']} {row['version']}".rstrip() if oracle else "-",
         _number(oracle["error"]) if oracle else "",
         _number(oracle["tolerance"]) if oracle else "",
         _number(control["error"]) if control else "",

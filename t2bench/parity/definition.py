@@ -45,7 +45,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A spec with weights under our logical names, in float64."""
+    """A spec with weights under our logical names, in float64 (or less, to see what that costs)."""
 
     spec: ModelSpec
     weights: Weights
@@ -63,6 +63,12 @@ class Definition:
             x_TD = x_TD / math.sqrt(spec.width)
         return _capped(x_TD @ w["table_VD" if spec.tie != "none" else "output_table_VD"].T, spec.logit_softcap)
 
+    def memories(self, tokens: Sequence[int]) -> list[Tensor]:
+        """What each layer of a decoder remembers of a segment, (M, D) each."""
+        reading = Reading(stack="decoder")
+        self._stack(self.weights["table_VD"], tokens, reading)
+        return [x_TD[-self.spec.memory :] for x_TD in reading.left_behind]
+
     def _stack(self, table_VD: Tensor, tokens: Sequence[int], reading: Reading) -> Tensor:
         spec, start = self.spec, len(reading.remembered[0]) if reading.remembered else 0
         rows = [self._embedding(table_VD, token, start + t, reading.stack) for t, token in enumerate(tokens)]
@@ -78,7 +84,7 @@ class Definition:
         if position.kind == "learned":
             x_D = x_D + self.weights[f"{stack}.embedding.positions_MD"][t]
         if position.kind == "sinusoidal":
-            x_D = x_D + sinusoid(t, spec.width, position)
+            x_D = x_D + sinusoid(t, spec.width, position).to(x_D.dtype)
         return self._norm(x_D, f"{stack}.embedding.norm", "layer") if spec.embed_norm else x_D
 
     def _layer(self, x_TD: Tensor, index: int, reading: Reading) -> Tensor:
@@ -124,7 +130,7 @@ class Definition:
 
     def _attention(self, x_TD: Tensor, context_SD: Tensor, name: str, index: int, reading: Reading | None) -> Tensor:
         """Self-attention where there is a reading, else cross-attention, which knows no positions."""
-        spec, w, size = self.spec, self.weights, self.spec.dim_per_head
+        spec, size = self.spec, self.spec.dim_per_head
         q_TO, k_SO, v_SO = (
             self._linear(y, f"{name}.{p}") for p, y in zip("qkv", (x_TD, context_SD, context_SD), strict=True)
         )
@@ -150,7 +156,6 @@ class Definition:
                 values = [v_SK[s] + self._relative_value(s - p, name, reading) for s in keys]
                 rows.append(sum((a * v for a, v in zip(weights_S, values, strict=True)), torch.zeros_like(v_SK[0])))
             heads.append(torch.stack(rows))
-        del w
         return self._linear(torch.cat(heads, dim=1), f"{name}.out")
 
     def _sees(self, p: int, s: int, num_keys: int, index: int, reading: Reading) -> bool:
@@ -178,7 +183,7 @@ class Definition:
         if spec.score == "additive":
             z = (w[f"{name}.score_HK"][head] * torch.tanh(q_K + k_K)).sum()
         elif kind == "txl":
-            at_D = sinusoid(-distance, spec.width, position)
+            at_D = sinusoid(-distance, spec.width, position).to(q_K.dtype)
             rows = slice(kv_head * spec.dim_per_head, (kv_head + 1) * spec.dim_per_head)
             r_K = w[f"{name}.txl.r.weight"][rows] @ at_D
             z = scale * ((q_K + w[f"{name}.txl.u_HK"][head]) @ k_K + (q_K + w[f"{name}.txl.v_HK"][head]) @ r_K)
@@ -196,7 +201,7 @@ class Definition:
 
     def _relative_value(self, distance: int, name: str, reading: Reading | None) -> Tensor:
         if reading is None or self.spec.position.kind != "shaw":
-            return torch.zeros((), dtype=torch.float64)
+            return torch.zeros((), dtype=self.weights["table_VD"].dtype)
         return self.weights[f"{name}.shaw.value_RK"][self._clipped(distance)]
 
     def _clipped(self, distance: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from t2bench.parity import decoders, encdecs, encoders
+from t2bench.parity import decoders, encdecs, encoders, equations
 from t2bench.parity import xlnet as xlnets
 from t2bench.parity.oracle import Oracle
 from t2bench.parity.weights import VOCAB
@@ -16,6 +16,7 @@ from t2bench.spec.presets import preset
 
 SIZES: dict[str, Any] = {"width": 32, "heads": 4, "ff": 48, "enc_layers": 2, "dec_layers": 2, "vocab": VOCAB}
 MAX_LEN = 32
+EQUATIONS = "the papers' equations"
 # Fields that change no function at the size of an oracle.
 NEUTRAL = IMPLEMENTATION_AXES | {"dropout", "attention_dropout", "quant", "vocab_multiple", "head_dim"}
 
@@ -53,7 +54,7 @@ def _torch_transformers() -> list[Oracle]:
             found.append(
                 Oracle(
                     name=f"nn.Transformer {place} {activation}",
-                    library="",
+                    library="torch",
                     spec=axes(norm_place=place, activation=activation)(_ENCDEC),
                     make=encdecs.nn_transformer,
                     control=axes(activation=other),
@@ -127,6 +128,7 @@ def _registry() -> Mapping[str, Oracle]:
         ),
         *_decoders(),
         *_relative(),
+        *_equations(),
     ]  # fmt: skip
     return {oracle.name: oracle for oracle in found}
 
@@ -253,18 +255,80 @@ def _relative() -> list[Oracle]:
     ]
 
 
+def _equations() -> list[Oracle]:
+    """What no library has, or none in this combination: each with the break that it must notice."""
+    encdec = ModelSpec(**SIZES)
+    encoder = ModelSpec(arch="encoder", **SIZES)
+    decoder = ModelSpec(arch="decoder", **SIZES, norm_place="pre", final_norm=True, activation="gelu")
+    shaw, txl = PositionSpec(kind="shaw", max_distance=3), PositionSpec(kind="txl")
+    rope, alibi, none = PositionSpec(kind="rope"), PositionSpec(kind="alibi"), PositionSpec(kind="none")
+    t5 = PositionSpec(kind="t5_bias", buckets=8, max_distance=12)
+    window = PatternSpec(kind="window", window=3)
+    cases: dict[str, tuple[ModelSpec, Callable[[ModelSpec], ModelSpec]]] = {
+        "Shaw": (replace(encdec, position=shaw), position(max_distance=2)),
+        "Shaw, decoder with grouped heads": (replace(decoder, position=shaw, kv_heads=2), position(max_distance=2)),
+        "additive": (replace(encdec, score="additive"), axes(score="dot")),
+        "additive, ALiBi": (replace(decoder, score="additive", position=alibi), position(kind="none")),
+        "unscaled": (replace(encdec, score="dot"), axes(score="scaled_dot")),
+        "squared ReLU": (replace(decoder, activation="relu2", gated=True), axes(activation="relu")),
+        "no residual": (replace(encdec, residual="none"), axes(residual="serial")),
+        "parallel encoder": (replace(encoder, norm_place="pre", residual="parallel"), axes(residual="serial")),
+        "sandwich encdec": (replace(encdec, norm_place="sandwich"), axes(norm_place="pre")),
+        "inner encdec": (replace(encdec, norm_place="inner", tie="decoder", embed_scale=False), axes(norm_place="post")),
+        "ntk rope": (
+            replace(decoder, position=replace(rope, scaling="ntk", scaling_factor=4.0)), position(scaling="linear"),
+        ),
+        "ALiBi encoder": (replace(encoder, position=alibi), position(kind="none")),
+        "ALiBi with softcap": (replace(decoder, position=alibi, attention_softcap=2.0), axes(attention_softcap=None)),
+        "T5 with softcap": (replace(encdec, position=t5, attention_softcap=2.0), axes(attention_softcap=None)),
+        "Transformer-XL, grouped heads": (
+            replace(decoder, position=txl, kv_heads=2, memory=5, qk_norm=True), axes(memory=4),
+        ),
+        "rope with memory": (replace(decoder, position=rope, memory=5), axes(memory=6)),
+        "T5 bias with memory": (replace(decoder, position=t5, memory=5), axes(memory=6)),
+        "Shaw with memory": (replace(decoder, position=shaw, memory=5), axes(memory=6)),
+        "window encoder": (replace(encoder, pattern=window), pattern(window=4)),
+        "window encdec": (replace(encdec, pattern=window), pattern(window=2)),
+        "global and window": (replace(decoder, pattern=replace(window, global_tokens=2)), pattern(global_tokens=1)),
+        "global and window encoder": (
+            replace(encoder, pattern=replace(window, global_tokens=2)), pattern(global_tokens=1),
+        ),
+        "window in every other layer": (
+            replace(decoder, pattern=replace(window, layers="SL")), pattern(layers="LS"),
+        ),
+        "prefix": (replace(decoder, pattern=PatternSpec(kind="prefix")), pattern(kind="window", window=99)),
+        "prefix, T5 bias": (replace(decoder, position=t5, pattern=PatternSpec(kind="prefix")), position(buckets=10)),
+        "prefix, Shaw": (replace(decoder, position=shaw, pattern=PatternSpec(kind="prefix")), position(max_distance=2)),
+        "documents": (replace(decoder, pattern=PatternSpec(kind="document")), pattern(kind="window", window=99)),
+        "documents encoder": (
+            replace(encoder, position=rope, pattern=PatternSpec(kind="document")), pattern(kind="window", window=99),
+        ),
+        "no positions": (replace(encoder, position=none), position(kind="sinusoidal")),
+        "RMS norm, grouped heads, query and key norm": (
+            replace(encdec, position=rope, norm="rms", norm_place="pre", final_norm=True, kv_heads=1, qk_norm=True,
+                    activation="silu", gated=True, bias=False, tie="none"), axes(qk_norm=False),
+        ),
+    }  # fmt: skip
+    return [
+        Oracle(name=f"equations: {name}", library="", spec=spec, make=equations.transformer, control=control)
+        for name, (spec, control) in cases.items()
+    ]
+
+
 ORACLES: Mapping[str, Oracle] = _registry()
 
 
 def for_spec(variant: str | ModelSpec, *, only_installed: bool = True) -> Oracle | None:
     """The oracle that vouches for a variant: same function, at a size that computes in milliseconds.
 
+    A library that computes the function, if there is one, else the papers' equations.
+
     Args:
         variant: a preset's name, or a spec.
-        only_installed: leave out those whose library is not there.
+        only_installed: libraries that are not installed are passed over.
 
     Returns:
-        The oracle with its spec replaced by the variant's own, at the oracle's size; None if there is none.
+        The oracle with its spec replaced by the variant's own, at the oracle's size; None for a user's own module.
 
     Raises:
         KeyError: there is no such preset.
@@ -274,21 +338,38 @@ def for_spec(variant: str | ModelSpec, *, only_installed: bool = True) -> Oracle
         return None
     small = at_oracle_size(spec)
     for oracle in ORACLES.values():
-        if (oracle.installed or not only_installed) and _function(small, oracle.free) == _function(
-            oracle.spec, oracle.free
-        ):
+        vouches = oracle.library and _function(small, oracle.free) == _function(oracle.spec, oracle.free)
+        if vouches and (oracle.installed or not only_installed):
             return replace(oracle, spec=small)
-    return None
+    return Oracle(name=EQUATIONS, library="", spec=small, make=equations.transformer, control=_control(small))
+
+
+def _control(spec: ModelSpec) -> Callable[[ModelSpec], ModelSpec]:
+    """A small mistake in what a variant without a library is about."""
+    if spec.position.kind != "none":
+        return position(kind="none")
+    return axes(activation="silu" if spec.activation != "silu" else "gelu")
 
 
 def at_oracle_size(spec: ModelSpec) -> ModelSpec:
-    """The same function with two layers and a width of 32, computed on the CPU; head_dim follows from the width."""
+    """The same function with two layers and a width of 32, computed on the CPU; head_dim follows from the width.
+
+    Windows, distances, buckets and memories shrink too, so that they end within the oracle's few tokens.
+    """
     kv_heads = None if spec.kv_heads is None else max(1, SIZES["heads"] * spec.kv_heads // spec.heads)
-    table: dict[str, Any] = {"max_len": MAX_LEN} if spec.position.kind == "learned" else {}
+    reach: dict[str, dict[str, Any]] = {
+        "learned": {"max_len": MAX_LEN},
+        "t5_bias": {"buckets": 8, "max_distance": 12},
+        "shaw": {"max_distance": min(spec.position.max_distance, 3)},
+    }
+    pattern = replace(
+        spec.pattern, window=min(spec.pattern.window, 4), global_tokens=min(spec.pattern.global_tokens, 2)
+    )
     return replace(
         spec, **SIZES, kv_heads=kv_heads, head_dim=None, vocab_multiple=1, dropout=0.0, attention_dropout=0.0,
-        position=replace(spec.position, **table), attention="math", padding="mask", projections="separate",
-        loss="dense", compile="off", cache="on", checkpoint="off", quant="none",
+        position=replace(spec.position, **reach.get(spec.position.kind, {})), pattern=pattern,
+        memory=min(spec.memory, 7), attention="math", padding="mask", projections="separate", loss="dense",
+        compile="off", cache="on", checkpoint="off", quant="none",
     )  # fmt: skip
 
 

@@ -80,18 +80,15 @@ def prove(spec: ModelSpec, *, device: Literal["cpu", "cuda"], dtype: Any, seed: 
     if case is not None:
         verdicts += [("truth", check) for check in truth.check_case(case, device=device)]
         verdicts += [("property", check) for check in _properties(case.model, device, dtype, seed)]
-    oracle, installed = for_spec(spec), None
+    oracle, library = for_spec(spec), for_spec(spec, only_installed=False)
     if oracle is None:
-        installed = for_spec(spec, only_installed=False)
-    if installed is not None:
-        notes.append(
-            f"oracle {installed.name}: {installed.library} is not installed ({INSTALL}); "
-            "checked against float64 and by its properties only"
-        )
-    elif oracle is None:
-        notes.append(_why_no_oracle(spec))
+        notes.append("no oracle: nobody else has written down what a module of your own computes")
     else:
         verdicts += _against(oracle, spec, dtype)
+    if library is not None and not library.installed:
+        notes.append(
+            f"oracle {library.name}: {library.library} is not installed ({INSTALL}); checked against the equations only"
+        )
     name, version = (oracle.name, _version(oracle)) if oracle else ("", "")
     return Proof(verdicts=tuple(verdicts), oracle=name, version=version, notes=tuple(notes))
 
@@ -167,11 +164,5 @@ def _against(oracle: Oracle, spec: ModelSpec, dtype: str) -> list[tuple[Part, Ch
     return [("control" if check.name.startswith("negative") else "oracle", check) for check in found]
 
 
-def _why_no_oracle(spec: ModelSpec) -> str:
-    if spec.factory:
-        return "no oracle: nobody else has written down what a module of your own computes"
-    return "no library computes this function; checked against float64 and by its properties"
-
-
 def _version(oracle: Oracle) -> str:
-    return importlib.metadata.version(oracle.library) if oracle.library else torch.__version__
+    return importlib.metadata.version(oracle.library) if oracle.library else ""
