@@ -170,8 +170,8 @@ class Gru:
     ) -> Tensor:
         """See Cell."""
         size = gates_BG.shape[1] // 3
-        r, z, n = gates_BG.split(size, dim=1)
-        grad_r, grad_z, grad_sn = grad_s_BG.split(size, dim=1)
+        r, z, n = torch.split(gates_BG, size, dim=1)
+        grad_r, grad_z, grad_sn = torch.split(grad_s_BG, size, dim=1)
         kept_BH = grad_BH * z
         grad_n = torch.ops.aten.tanh_backward(grad_BH - kept_BH, n)
         torch.mul(grad_n, s_BG[:, 2 * size :], out=grad_r)
@@ -186,7 +186,7 @@ class Gru:
 class Lstm:
     """See Cell."""
 
-    gates = ("i", "f", "o", "g")
+    gates: tuple[str, ...] = ("i", "f", "o", "g")
     has_memory = True
 
     def step(self, gates_BG: Tensor, s_BG: Tensor, states: States, t: int) -> None:
@@ -194,7 +194,7 @@ class Lstm:
         size = gates_BG.shape[1] // 4
         gates_BG.add_(s_BG)
         gates_BG[:, : 3 * size].sigmoid_()
-        i, f, o, g = gates_BG.split(size, dim=1)
+        i, f, o, g = torch.split(gates_BG, size, dim=1)
         g.tanh_()
         memory_BH, hidden_BH = states.memory[t + 1], states.hidden[t + 1]
         torch.mul(f, states.memory[t], out=memory_BH)
@@ -207,8 +207,8 @@ class Lstm:
     ) -> Tensor:
         """See Cell."""
         size = gates_BG.shape[1] // 4
-        i, f, o, g = gates_BG.split(size, dim=1)
-        grad_i, grad_f, grad_o, grad_g = grad_s_BG.split(size, dim=1)
+        i, f, o, g = torch.split(gates_BG, size, dim=1)
+        grad_i, grad_f, grad_o, grad_g = torch.split(grad_s_BG, size, dim=1)
         squashed_BH = torch.tanh(states.memory[t + 1])  # again: cheaper than keeping it
         assert carry.memory_BH is not None
         grad_c = carry.memory_BH.add_(torch.ops.aten.tanh_backward(grad_BH * o, squashed_BH))

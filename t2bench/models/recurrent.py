@@ -99,7 +99,10 @@ class Recurrent(nn.Module):
         self.table_VD = token_table()
         self.source_table_VD = token_table() if encdec and spec.tie != "all" else None
         self.output_table_VD = None if spec.tie != "none" else token_table()
-        self.encoder = self.decoder = self.bottom = self.start = None
+        self.encoder: CellStack | None = None
+        self.decoder: CellStack | None = None
+        self.bottom: AdditiveLayer | None = None
+        self.start: Linear | None = None
         if spec.arch != "decoder":
             both = spec.arch == "encoder" or self.attends
             self.encoder = CellStack(spec, num_in=spec.width, num_layers=spec.enc_layers, both_directions=both)
@@ -161,10 +164,6 @@ class Recurrent(nn.Module):
         x_BTD = self.hidden(
             tokens_BT, source_BS=source_BS, lengths_B=lengths_B, source_lengths_B=source_lengths_B, cache=cache
         )
-        return self.logits(x_BTD)
-
-    def logits(self, x_BTD: Tensor) -> Tensor:
-        """Logits (B, T, V) of hidden states from `hidden`."""
         return self.logits(x_BTD)
 
     def logits(self, x_BTD: Tensor) -> Tensor:
