@@ -46,7 +46,7 @@ def accept(
     """Count SUITE as it is now and hold later runs against that."""
     from rich.console import Console
 
-    from t2bench.cli import gate_flow
+    from t2bench.cli import gate_base, gate_flow
     from t2bench.cli.progress import Progress
     from t2bench.runner.observer import Silent
 
@@ -55,13 +55,13 @@ def accept(
     if not reason.strip():
         common.fail("--reason is empty; the history is for people who will ask why")
     watch = Silent() if quiet else Progress(Console(stderr=True))
-    request = gate_flow.Request(
+    request = gate_base.Request(
         suite=suite,
         device=device,
         allow_code=allow_code,
         overrides=common.all_overrides(overrides, seed, quick=False),
         baselines=Path(baselines),
-        options=gate_flow.options_of("baseline", suite, out, data, threads, None),
+        options=gate_base.options_of("baseline", suite, out, data, threads, None),
     )
     try:
         with common.gate_errors(), common.termination_as_interrupt():

@@ -12,7 +12,7 @@ import click
 from t2bench.cli import common
 
 if TYPE_CHECKING:
-    from t2bench.cli.gate_flow import Request
+    from t2bench.cli.gate_base import Request
     from t2bench.runner.observer import Observer
 
 
@@ -44,21 +44,21 @@ def command(
     """
     from rich.console import Console
 
-    from t2bench.cli import gate_flow
+    from t2bench.cli import gate_base
     from t2bench.cli.progress import Progress
     from t2bench.runner.observer import Silent
 
     if quick:
         common.fail("--quick is a look, not a result; a calibration does not take it")
     watch = Silent() if quiet else Progress(Console(stderr=True))
-    request = gate_flow.Request(
+    request = gate_base.Request(
         suite=suite,
         device=device,
         allow_code=allow_code,
         only=only,
         overrides=common.all_overrides(overrides, seed, quick=False),
         baselines=Path(baselines),
-        options=gate_flow.options_of("calibrate", suite, out, data, threads, None),
+        options=gate_base.options_of("calibrate", suite, out, data, threads, None),
     )
     try:
         with common.gate_errors(), common.termination_as_interrupt():

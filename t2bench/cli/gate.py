@@ -12,8 +12,9 @@ import click
 from t2bench.cli import common
 
 if TYPE_CHECKING:
-    from t2bench.cli.gate_flow import Request
+    from t2bench.cli.gate_base import Request
     from t2bench.gate.results import GateReport
+    from t2bench.runner.observer import Observer
 
 
 @click.command("gate")
@@ -67,7 +68,7 @@ def command(
     """  # noqa: D301 (click reads the backspace character as "keep these lines")
     from rich.console import Console
 
-    from t2bench.cli import gate_flow, gate_show
+    from t2bench.cli import gate_base, gate_show
     from t2bench.cli.progress import Progress
     from t2bench.runner.observer import Silent
 
@@ -75,7 +76,7 @@ def command(
         common.fail("--quick is a look, not a result; a gate does not take it")
     people = Console(stderr=True, no_color=no_color or None)
     watch = Silent() if quiet else Progress(people)
-    request = gate_flow.Request(
+    request = gate_base.Request(
         suite=suite,
         device=device,
         allow_code=allow_code,
@@ -85,7 +86,7 @@ def command(
         base_python=base_python,
         exact_only=exact_only,
         remember=remember,
-        options=gate_flow.options_of("gate", suite, out, data, threads, isolation),
+        options=gate_base.options_of("gate", suite, out, data, threads, isolation),
         baselines=Path(baselines),
     )
     try:
@@ -107,16 +108,16 @@ def command(
     sys.exit(common.GOOD if waived else report.exit_code)
 
 
-def _report(request: Request, watch: object, *, create: bool) -> GateReport:
+def _report(request: Request, watch: Observer, *, create: bool) -> GateReport:
     from t2bench.cli import gate_flow
     from t2bench.gate.baseline import BaselineError
 
     try:
-        return gate_flow.gate(request, watch)  # type: ignore[arg-type]
+        return gate_flow.gate(request, watch)
     except BaselineError as error:
         if not create or request.base or "no baseline" not in str(error):
             raise
-        path = gate_flow.accept(request, watch, why="first run")  # type: ignore[arg-type]
+        path = gate_flow.accept(request, watch, why="first run")
         raise BaselineError(f"{path}: made from this run, which it therefore cannot judge; the next one is") from None
 
 

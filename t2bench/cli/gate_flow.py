@@ -6,16 +6,15 @@ Shared by `gate`, `calibrate` and `baseline`. What is judged and how is in `t2be
 
 from __future__ import annotations
 
-import contextlib
 import re
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from t2bench import __version__
+from t2bench.cli.gate_base import Base, Request, base_for
 from t2bench.gate import baseline as stored
 from t2bench.gate import history, paired
 from t2bench.gate.calibrate import refusals
@@ -26,9 +25,8 @@ from t2bench.gate.judge import PASS
 from t2bench.gate.policy import Policy, policy_of
 from t2bench.gate.results import GateReport, GateRow, Layer
 from t2bench.gate.verdict import Findings, concluded
-from t2bench.runner.codebase import CodeBase, CodeBaseError, checkout, code_base, our_root, own_commit, resolve
+from t2bench.runner.codebase import own_commit
 from t2bench.runner.devices import choose_device
-from t2bench.runner.execute import default_isolation
 from t2bench.runner.gating import HASH_SEEDS, GateJob, GateOptions
 from t2bench.runner.observer import Observer
 from t2bench.spec.errors import Mark, SpecError, SuiteErrors
@@ -36,71 +34,6 @@ from t2bench.spec.loader import load_suite
 from t2bench.spec.plan import expand
 from t2bench.spec.plugins import permitted
 from t2bench.spec.suite import Suite
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """What the user asked for.
-
-    Attributes:
-        suite: file or name.
-        base: `variant:NAME`, `git:REVISION`, either without its prefix, `anchor`, or None for the stored baseline.
-        base_python: interpreter of the base's environment.
-        baselines: folder of stored baselines.
-        allow_code: permit the suite's plugins to be imported, in the measured processes.
-        exact_only: counters only, even where there is a base.
-        remember: append this run's times to the machine's history.
-        options: how to measure.
-    """
-
-    suite: str
-    options: GateOptions
-    device: str = "auto"
-    only: str | None = None
-    overrides: Sequence[str] = ()
-    base: str | None = None
-    base_python: str | None = None
-    baselines: Path = stored.ROOT
-    allow_code: bool = False
-    exact_only: bool = False
-    remember: bool = False
-
-
-def options_of(
-    kind: str, suite: str, out: str | None, data: str | None, threads: int | None, isolation: str | None
-) -> GateOptions:
-    """How to measure, with a run directory `results/<kind>/<suite>/<time>` unless one is given."""
-    stamp = time.strftime("%Y-%m-%dT%H-%M-%S")
-    parent = Path("results") / kind / Path(suite).stem
-    number = 1
-    while (path := parent / (stamp if number == 1 else f"{stamp}.{number}")).exists():
-        number += 1
-    return GateOptions(
-        path=Path(out) if out else path,
-        threads=threads,
-        data=Path(data).resolve() if data else None,
-        isolation=isolation or default_isolation(),
-        argv=("t2bench", *sys.argv[1:]),
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Base:
-    """What the candidate is held against, when it is measured here and now.
-
-    Attributes:
-        code: its code; None if it is ours.
-        cases: candidate's case id -> the base's case.
-        gone: base's case ids that the candidate does not have -> the case.
-        words: for people.
-        variant: name of the variant, if it is one.
-    """
-
-    code: CodeBase | None
-    cases: Mapping[str, Mapping[str, Any]]
-    gone: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    words: str
-    variant: str = ""
 
 
 def load(request: Request, observer: Observer) -> tuple[Suite, Policy]:
@@ -146,77 +79,6 @@ def with_code(request: Request, suite: Suite) -> GateOptions:
     return replace(request.options, plugins=permitted(suite, allow_code=request.allow_code))
 
 
-@contextlib.contextmanager
-def base_for(request: Request, suite: Suite, cases: Sequence[Any]) -> Iterator[Base | None]:
-    """The base that was asked for, ready to be measured; None for the stored baseline.
-
-    Raises:
-        CodeBaseError: it cannot be had.
-        BaselineError: `anchor`, and none is pinned.
-    """
-    asked, python = request.base, request.base_python
-    kind, _, name = (asked or "").rpartition(":")
-    names = [variant.name for variant in suite.variants]
-    if asked is not None and kind not in ("git", "variant"):
-        name = asked
-        is_variant, is_commit = asked in names, _is_commit(asked)
-        if is_variant and is_commit:
-            raise CodeBaseError(f"'{asked}' is a variant and a commit; say variant:{asked} or git:{asked}")
-        kind = "variant" if is_variant else "anchor" if asked == "anchor" else "git"
-    if asked is None and python is None:
-        yield None
-    elif kind == "variant":
-        yield _variant_base(name, names, cases, python)
-    elif asked is None:
-        code = code_base("this code", python=python)
-        yield _other_code(code, code.words, request, suite, cases)
-    else:
-        revision = _anchor(request, suite) if kind == "anchor" else name
-        with checkout(revision, python=python) as code:
-            yield _other_code(code, f"{'anchor, ' if kind == 'anchor' else ''}{code.words}", request, suite, cases)
-
-
-def _is_commit(name: str) -> bool:
-    try:
-        return bool(resolve(name))
-    except CodeBaseError:
-        return False
-
-
-def _variant_base(name: str, names: Sequence[str], cases: Sequence[Any], python: str | None) -> Base:
-    if python is not None:
-        raise CodeBaseError("--base-python is for another installation; a variant runs in this one")
-    if name not in names:
-        raise CodeBaseError(f"no variant '{name}' in the suite; it has {', '.join(names)}")
-    theirs = {case.group: case.to_dict() for case in cases if case.variant == name and not case.ghost}
-    pairs = {case.id: theirs[case.group] for case in cases if case.variant != name and case.group in theirs}
-    return Base(code=None, cases=pairs, words=f"variant {name}", variant=name)
-
-
-def _other_code(code: CodeBase, words: str, request: Request, suite: Suite, cases: Sequence[Any]) -> Base:
-    path = Path(suite.source).resolve()
-    if path.is_relative_to(our_root()):
-        path = code.root / path.relative_to(our_root())
-        if not path.is_file():
-            raise CodeBaseError(f"{words}: it has no suite {suite.source}; accept a baseline instead")
-    found = code.plan(str(path), device=suite.device, only=request.only, overrides=request.overrides)
-    ours = {case.id for case in cases}
-    return Base(
-        code=code,
-        cases={case: entry for case, entry in found.items() if case in ours},
-        gone={case: entry for case, entry in found.items() if case not in ours},
-        words=words,
-    )
-
-
-def _anchor(request: Request, suite: Suite) -> str:
-    for path in sorted((request.baselines / suite.name).glob("*.json")):
-        commit = str((stored.read(path).anchor.get("accepted") or {}).get("commit", "")).rstrip("+")
-        if commit and commit != "unknown":
-            return commit
-    raise stored.BaselineError(f"{request.baselines / suite.name}: no anchor with a commit; `baseline pin` makes one")
-
-
 def accept(request: Request, observer: Observer, *, why: str) -> Path:
     """Count the suite as it is now, and store that as this machine's baseline.
 
@@ -248,18 +110,20 @@ def count(job: GateJob) -> dict[str, Counted]:
 
 
 def _judge(request: Request, suite: Suite, policy: Policy, base: Base | None, job: GateJob) -> GateReport:
+    # A baseline that is not there is said before anything is measured.
+    held = None if base else stored.find(request.baselines, suite.name, job.environment)
     new = count(job)
     refused = {refusal.case.id: refusal.reason for refusal in job.refusals}
     differences: tuple[str, ...] = ()
     calibration: Mapping[str, Any] = {}
-    if base is None:
-        found, path = stored.find(request.baselines, suite.name, job.environment)
+    if held is not None:
+        found, path = held
         old, words, calibration = dict(found.cases), _words(found, path), found.calibration
         if request.only is not None:  # what was not asked for is not missing
             old = {case: entry for case, entry in old.items() if case in new or case in refused}
         differences = _differences(found.facts, job.environment)
         out_of_date = stale(old, new)
-    else:
+    elif base is not None:
         old, words, out_of_date = _counted_base(base, job), base.words, []
     rows = [*completeness(old, new, refused), *exact(old, new, policy.exact)]
     rows += _against_anchor(request, suite, job, new)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from t2bench.cli import gate_flow
+from t2bench.cli import gate_base, gate_flow
 from t2bench.gate import baseline as stored
 from t2bench.gate import paired
 from t2bench.gate.completeness import completeness
@@ -33,7 +33,7 @@ from t2bench.spec.suite import Suite
 OTHER_BACK_END = {"math": "sdpa_flash"}
 
 
-def run_self_test(request: gate_flow.Request, watch: Observer, people: Console, *, as_json: bool) -> int:
+def run_self_test(request: gate_base.Request, watch: Observer, people: Console, *, as_json: bool) -> int:
     """Play every scenario, say how it went, and return the exit code.
 
     Raises:
@@ -75,7 +75,7 @@ class _Player:
     """Runs gates over one case, each in a run directory of its own."""
 
     def __init__(
-        self, request: gate_flow.Request, suite: Suite, policy: Policy, case: Case, scratch: Path, watch: Observer
+        self, request: gate_base.Request, suite: Suite, policy: Policy, case: Case, scratch: Path, watch: Observer
     ) -> None:
         self._suite, self._policy, self._case, self._watch = suite, policy, case, watch
         self._options = gate_flow.with_code(request, suite)
