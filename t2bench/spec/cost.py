@@ -11,6 +11,17 @@ V rows in the output table, the forward pass takes
     logits          2 N d V                              once
 
 An encoder-decoder runs both stacks over L positions each, and each decoder layer has a second, cross-attention.
+Variants change the attention term:
+
+    window W             L^2 becomes L min(L, W), or L min(L, 2W - 1) where queries look ahead; global tokens add to W
+    memory M             L^2 becomes L (L + M), and keys and values are projected at L + M positions
+    additive scores      no change: v . tanh(q + k) is a product of K terms, too
+    shaw, R distances    plus 4 B H L R K
+    txl, S keys          plus 2 B H L S K, and 2 S d G K once for all sequences
+    prefix, document     no change: what they hide depends on the batch
+
+Generating n tokens after a prompt of L takes a pass over L positions and n - 1 over one, each of which sees all keys
+before it; n positions have logits.
 
 Two conventions, never mixed:
 
@@ -18,18 +29,18 @@ Two conventions, never mixed:
   pass, for every implementation alike, so that ratios of FLOP/s are ratios of speed.
 - *executed FLOPs*: what the kernels do. Fused attention back ends skip the masked half of causal attention and
   recompute the scores in the backward pass, 2.5 x their forward pass (Dao 2023, FlashAttention-2, arXiv 2307.08691,
-  section 4.1); the chunked loss computes the logits again in the backward pass.
+  section 4.1); the chunked loss computes the logits again in the backward pass, full checkpointing every layer (at
+  most: a product that nothing in the layer's backward pass needs is left out), and decoding without a cache the whole
+  text for each token. A window is what block-skipping kernels visit, or the blocks that the others are given.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from t2bench.spec import cost_recurrent
+from t2bench.spec import cost_flops, cost_recurrent
 from t2bench.spec.case import DTYPE_BYTES, WorkloadSpec
 from t2bench.spec.model import ModelSpec
-
-FUSED_BACKENDS = frozenset({"sdpa_flash", "sdpa_efficient", "sdpa_cudnn"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,8 +49,8 @@ class ParamCount:
 
     Attributes:
         embedding: token tables that are looked up, a table shared by several uses counted once.
-        positions: learned position tables.
-        attention_qkv: query, key and value projections of self-attention, with biases.
+        positions: learned positions, absolute or relative, with their projections.
+        attention_qkv: query, key and value projections of self-attention, with biases, and what makes additive scores.
         attention_output: output projections of self-attention, with biases.
         cross_attention: all projections of the decoder's attention over the encoder, with biases.
         recurrent: all recurrent cells, with biases, and what makes their first state.
@@ -74,18 +85,20 @@ def num_params(spec: ModelSpec) -> ParamCount:
     layers = layers_enc + layers_dec
     inner, inner_kv = spec.heads * spec.dim_per_head, spec.num_kv_heads * spec.dim_per_head
     bias = int(spec.bias)
-    qkv = (spec.width + bias) * (inner + 2 * inner_kv)
+    qkv = (spec.width + bias) * (inner + 2 * inner_kv) + (inner if spec.score == "additive" else 0)
     output = (inner + bias) * spec.width
     branches = 2 if spec.gated else 1
     feed_forward = branches * (spec.width + bias) * spec.ff + (spec.ff + bias) * spec.width
     table = spec.padded_vocab * spec.width
     norm = spec.width * (1 if spec.norm == "rms" else 2)
-    layer_norms = (2 * layers + crosses + stacks * spec.final_norm) * norm
+    twice = 2 if spec.norm_place == "sandwich" else 1
+    layer_norms = (twice * (2 * layers + crosses) + stacks * spec.final_norm) * norm
     embed_norms = stacks * spec.embed_norm * 2 * spec.width
-    qk_norms = (layers + crosses) * spec.qk_norm * 2 * spec.dim_per_head
+    normed = 2 * spec.dim_per_head if spec.qk_norm_span == "head" else inner + inner_kv
+    qk_norms = (layers + crosses) * spec.qk_norm * normed
     return ParamCount(
         embedding=table * (1 if spec.tie == "all" else stacks),
-        positions=stacks * spec.position.max_len * spec.width if spec.position.kind == "learned" else 0,
+        positions=_position_params(spec),
         attention_qkv=layers * qkv,
         attention_output=layers * output,
         cross_attention=crosses * (qkv + output),
@@ -93,6 +106,25 @@ def num_params(spec: ModelSpec) -> ParamCount:
         norms=layer_norms + embed_norms + qk_norms,
         output_head=table if spec.tie == "none" else 0,
     )
+
+
+def _position_params(spec: ModelSpec) -> int:
+    """Of both stacks."""
+    position, inner_kv = spec.position, spec.num_kv_heads * spec.dim_per_head
+    total = 0
+    for layers, looks_ahead in (
+        (spec.num_enc_layers, True),
+        (spec.num_dec_layers, spec.pattern.kind == "prefix"),
+    ):
+        rows = position.max_distance * (2 if looks_ahead else 1) + 1
+        of = {
+            "learned": position.max_len * spec.width if layers else 0,
+            "t5_bias": position.buckets * spec.heads if layers else 0,
+            "shaw": layers * 2 * rows * spec.dim_per_head,
+            "txl": layers * (spec.width * inner_kv + 2 * spec.heads * spec.dim_per_head),
+        }
+        total += of.get(position.kind, 0)
+    return total
 
 
 def model_flops(spec: ModelSpec, workload: WorkloadSpec, batch: int, length: int) -> int:
@@ -106,12 +138,7 @@ def model_flops(spec: ModelSpec, workload: WorkloadSpec, batch: int, length: int
     """
     if spec.recurrence != "none":
         return cost_recurrent.model_flops(spec, workload, batch, length)
-    attention = _attention_flops(spec, batch, length)
-    backward_factor = 3 if workload.trains else 1
-    if workload.kind == "attention":
-        return backward_factor * attention
-    num_attentions = _num_causal(spec) + _num_full(spec)
-    return backward_factor * (_linear_flops(spec, batch * length) + num_attentions * attention)
+    return cost_flops.model_flops(spec, workload, batch, length)
 
 
 def executed_flops(spec: ModelSpec, workload: WorkloadSpec, batch: int, length: int) -> int:
@@ -121,22 +148,7 @@ def executed_flops(spec: ModelSpec, workload: WorkloadSpec, batch: int, length: 
     """
     if spec.recurrence != "none":
         return cost_recurrent.executed_flops(spec, workload, batch, length)
-    attention = _attention_flops(spec, batch, length)
-    fused = spec.attention in FUSED_BACKENDS
-    causal = attention // 2 if fused else attention
-    if workload.kind == "attention":
-        forward = causal if workload.causal else attention
-    else:
-        forward = _num_causal(spec) * causal + _num_full(spec) * attention
-    total = forward
-    if workload.trains:
-        total += forward * 5 // 2 if fused else forward * 2
-    if workload.kind == "attention":
-        return total
-    total += _linear_flops(spec, batch * length) * (3 if workload.trains else 1)
-    if workload.trains and spec.loss == "chunked":
-        total += _logits_flops(spec, batch * length)
-    return total
+    return cost_flops.executed_flops(spec, workload, batch, length)
 
 
 def kv_bytes(spec: ModelSpec, length: int, dtype: str) -> int:
@@ -147,32 +159,11 @@ def kv_bytes(spec: ModelSpec, length: int, dtype: str) -> int:
     """
     if spec.recurrence != "none":
         return cost_recurrent.state_bytes(spec, length, dtype)
-    attentions = spec.num_dec_layers * (2 if spec.arch == "encdec" else 1)
-    return attentions * 2 * spec.num_kv_heads * spec.dim_per_head * length * DTYPE_BYTES[dtype]
-
-
-def _num_causal(spec: ModelSpec) -> int:
-    """Causal self-attentions in the model."""
-    return spec.num_dec_layers
-
-
-def _num_full(spec: ModelSpec) -> int:
-    """Attentions in the model that see everything: the encoder's, and the decoder's over the encoder."""
-    return spec.num_enc_layers + (spec.num_dec_layers if spec.num_enc_layers else 0)
-
-
-def _attention_flops(spec: ModelSpec, batch: int, length: int) -> int:
-    return 4 * batch * spec.heads * length * length * spec.dim_per_head
-
-
-def _linear_flops(spec: ModelSpec, positions: int) -> int:
-    """Forward operations of all projections, feed-forward layers and the logits."""
-    attentions = _num_causal(spec) + _num_full(spec)
-    per_attention = spec.width * (2 * spec.heads + 2 * spec.num_kv_heads) * spec.dim_per_head
-    layers = spec.num_enc_layers + spec.num_dec_layers
-    per_layer = (3 if spec.gated else 2) * spec.width * spec.ff
-    return 2 * positions * (attentions * per_attention + layers * per_layer) + _logits_flops(spec, positions)
-
-
-def _logits_flops(spec: ModelSpec, positions: int) -> int:
-    return 2 * positions * spec.width * spec.padded_vocab
+    pattern = spec.pattern
+    kept = 0
+    for layer in range(spec.num_dec_layers):
+        windowed = pattern.kind == "window" and not pattern.global_tokens and pattern.applies(layer)
+        # The next token takes one place of the window itself.
+        kept += min(length, pattern.window - 1) if windowed and spec.cache != "static" else length
+        kept += length if spec.arch == "encdec" else 0
+    return kept * 2 * spec.num_kv_heads * spec.dim_per_head * DTYPE_BYTES[dtype]

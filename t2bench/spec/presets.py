@@ -44,6 +44,7 @@ LADDER = (
     "transformer2_head",
     "transformer2_head+gqa",
     "modern",
+    "modern+compile",
 )
 
 
