@@ -5,6 +5,8 @@ import importlib.util
 import io
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,15 @@ def shape(data):
     if isinstance(data, list):
         return [shape(value) for value in data]
     return type(data).__name__
+
+
+def test_names_that_look_alike_stay_apart(hostile):
+    run, analysis = hostile(("a\nb", "a b", "a\x00 b"))
+    assert len(json.loads(render("bencher", run, analysis))) == 6
+    names = [entry["name"] for entry in json.loads(render("gha-bigger", run, analysis))]
+    assert len(set(names)) == 6
+    lines = render("benchstat", run, analysis).splitlines()
+    assert len({line.split()[0] for line in lines if line.startswith("Benchmark")}) == 6
 
 
 @pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: ascii(batch[0])[:20])
@@ -163,3 +174,17 @@ def test_files_stay_where_they_were_told_to(hostile, tmp_path, name):
         export(name, run, analysis, home / "out")
         assert [path.name for path in home.iterdir()] == ["out"]
     assert {path.name for path in tmp_path.iterdir()} == {"deep"}
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_of_every_payload_compiles(make, tmp_path):
+    text = ""
+    for batch in BATCHES:
+        run = make(tmp_path, names=batch, words=" ".join(batch))
+        text += render("latex", run, analyse(run)) + "\\clearpage\n"
+    (tmp_path / "tables.tex").write_text(text)
+    head = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
+    (tmp_path / "main.tex").write_text(head + "\\input{tables}\n\\end{document}\n")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "main.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
