@@ -9,7 +9,7 @@ from torch import Tensor
 
 from t2bench.attention import banded, flex, fused, math, packed, reference, sdpa, varlen
 from t2bench.attention.mask import Mask
-from t2bench.attention.scores import DOT, Scores
+from t2bench.attention.scores import DOT, Scores, Unsupported
 from t2bench.spec.axes import BACKENDS
 
 REFERENCE = "reference"  # the float64 oracle, for checks; not a value of the `attention` axis
@@ -65,24 +65,24 @@ def _dense(
 ) -> Tensor:
     """Back ends that know nothing of structure beyond the causal flag: packed sequences and windows are cut up here."""
 
-    def whole(q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask) -> Tensor:
+    def whole(q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, scores: Scores) -> Tensor:
         if backend == "math":
             return math.attention(q_BHTK, k_BGSK, v_BGSK, mask, scores=scores, dropout_p=dropout_p)
         return sdpa.attention(q_BHTK, k_BGSK, v_BGSK, mask, backend=backend, scores=scores, dropout_p=dropout_p)
 
-    def blockwise(q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask) -> Tensor:
+    def blockwise(q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, scores: Scores) -> Tensor:
         cut = banded.blocks(mask, scores, q_BHTK.shape[2], k_BGSK.shape[2])
         if cut is None:
-            return whole(q_BHTK, k_BGSK, v_BGSK, mask)
-        return banded.attention(q_BHTK, k_BGSK, v_BGSK, mask, cut, whole)
+            return whole(q_BHTK, k_BGSK, v_BGSK, mask, scores)
+        return banded.attention(q_BHTK, k_BGSK, v_BGSK, mask, cut, lambda q, k, v, part: whole(q, k, v, part, scores))
 
     if mask.packed is None:
-        return blockwise(q_BHTK, k_BGSK, v_BGSK, mask)
+        return blockwise(q_BHTK, k_BGSK, v_BGSK, mask, scores)
     if mask.packed.nested:
         if backend == "math" or not scores.are_dot_products or mask.window is not None:
-            raise ValueError("nested tensors go to sdpa or sdpa_* only, as dot products and without a window")
+            raise Unsupported("nested tensors go to sdpa or sdpa_* only, as dot products and without a window")
         return _nested(q_BHTK, k_BGSK, v_BGSK, mask, mask.packed, backend, scores, dropout_p)
-    return packed.one_by_one(q_BHTK, k_BGSK, v_BGSK, mask, mask.packed, blockwise)
+    return packed.one_by_one(q_BHTK, k_BGSK, v_BGSK, mask, mask.packed, scores, blockwise)
 
 
 def _nested(

@@ -19,7 +19,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 
 from t2bench.attention import witness
 from t2bench.attention.mask import Mask
-from t2bench.attention.scores import DOT, Scores
+from t2bench.attention.scores import DOT, Scores, Unsupported
 
 COMPILE_ABOVE = 1 << 28  # pairs of query and key; below, to make a block mask as one tensor is quicker than to compile
 
@@ -43,7 +43,7 @@ def attention(
         NotImplementedError: from torch: gradients on a CPU.
     """
     if dropout_p > 0.0 or scores.additive_HK is not None or scores.value_table_RK is not None:
-        raise ValueError("flex has dot products, biases and caps, but no dropout, additive scores or relative values")
+        raise Unsupported("flex has dot products, biases and caps, but no dropout, additive scores or relative values")
     num_queries, num_keys = q_BHTK.shape[2], k_BGSK.shape[2]
     run = functools.partial(
         kernel(),
@@ -153,7 +153,7 @@ def _score_mod(scores: Scores, mask: Mask, num_queries: int, num_keys: int) -> S
     if relative is None and cap is None:
         return None
     if relative is not None and mask.packed is not None:
-        raise ValueError("flex has no relative bias within packed sequences")
+        raise Unsupported("flex has no relative bias within packed sequences")
     p_T, shift = mask.query_positions_T, num_keys - num_queries
     slopes_H = None if relative is None else relative.slopes_H
     values_BHTR = None if relative is None else relative.values_BHTR

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from t2bench.attention import varlen, witness
 from t2bench.attention.mask import Mask
-from t2bench.attention.scores import DOT, Scores
+from t2bench.attention.scores import DOT, Scores, Unsupported
 
 # Back end -> modules that have its functions (the first that is installed), and the devices that it is compiled for.
 MODULES = {
@@ -75,13 +75,13 @@ def _options(scores: Scores, mask: Mask, num_keys: int, backend: str, dropout_p:
     """Keyword arguments for causality, window, cap, slopes and dropout."""
     relative = scores.relative
     if scores.additive_HK is not None or scores.value_table_RK is not None:
-        raise ValueError(f"{backend} computes dot products and plain values")
+        raise Unsupported(f"{backend} computes dot products and plain values")
     if relative is not None and (backend != FA2 or relative.slopes_H is None):
-        raise ValueError(f"{backend} takes no bias tensor; only fa2 has ALiBi, from its slopes")
+        raise Unsupported(f"{backend} takes no bias tensor; only fa2 has ALiBi, from its slopes")
     if relative is not None and scores.softcap is not None:
-        raise ValueError("fa2 adds the bias after the cap, not before it")
+        raise Unsupported("fa2 adds the bias after the cap, not before it")
     if dropout_p > 0.0 and backend != FA2:
-        raise ValueError(f"{backend} has no dropout")
+        raise Unsupported(f"{backend} has no dropout")
     sides: tuple[int | None, int | None] = varlen.window_sides(mask, num_keys)
     if backend == "fa4":
         sides = (None if sides[0] == -1 else sides[0], None if sides[1] == -1 else sides[1])
@@ -102,12 +102,12 @@ def _module(backend: str, device: torch.device) -> Any:
         RuntimeError: not installed, or no kernel for this device.
     """
     if device.type != "cuda":
-        raise RuntimeError(f"{backend} has CUDA kernels only, the queries are on {device}")
+        raise Unsupported(f"{backend} has CUDA kernels only, the queries are on {device}")
     capability = torch.cuda.get_device_capability(device)
     lowest, highest = CAPABILITIES[backend]
     if not lowest <= capability[0] <= highest:
         name = torch.cuda.get_device_name(device)
-        raise RuntimeError(f"{backend} has no kernel for {name} (compute capability {capability[0]}.{capability[1]})")
+        raise Unsupported(f"{backend} has no kernel for {name} (compute capability {capability[0]}.{capability[1]})")
     return _imported(backend)
 
 
@@ -119,7 +119,7 @@ def _imported(backend: str) -> Any:
             return importlib.import_module(name)
         except ImportError as error:
             failures.append(str(error))
-    raise RuntimeError(f"{backend} is not installed: {'; '.join(failures)}")
+    raise Unsupported(f"{backend} is not installed: {'; '.join(failures)}")
 
 
 def _first(result: Any) -> Tensor:

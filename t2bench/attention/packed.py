@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from t2bench.attention.scores import Scores
+
 if TYPE_CHECKING:
     from t2bench.attention.mask import Mask
 
-Attend = Callable[[Tensor, Tensor, Tensor, "Mask"], Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor, "Mask", Scores], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -64,12 +66,18 @@ class Packed:
         return self._offsets[side, device]
 
 
-def one_by_one(q_BHNK: Tensor, k_BGNK: Tensor, v_BGNK: Tensor, mask: Mask, packed: Packed, attend: Attend) -> Tensor:
+def one_by_one(
+    q_BHNK: Tensor, k_BGNK: Tensor, v_BGNK: Tensor, mask: Mask, packed: Packed, scores: Scores, attend: Attend
+) -> Tensor:
     """Each sequence by itself, on views: for back ends that know no packed batches. Nothing is computed in vain."""
     q_parts = torch.split(q_BHNK, list(packed.query_lengths), dim=2)
     k_parts, v_parts = (torch.split(x_BGNK, list(packed.key_lengths), dim=2) for x_BGNK in (k_BGNK, v_BGNK))
     inner = mask.keep(("each",), mask.without_packing)
-    outputs = [attend(q, k, v, inner) for q, k, v in zip(q_parts, k_parts, v_parts, strict=True)]
+    ends = accumulate(packed.query_lengths)
+    outputs = [
+        attend(q, k, v, inner, scores.of_queries(slice(end - q.shape[2], end)))
+        for q, k, v, end in zip(q_parts, k_parts, v_parts, ends, strict=True)
+    ]
     return torch.cat(outputs, dim=2)
 
 

@@ -10,6 +10,8 @@ Shape letters: B batch, T query length, S key length, H query heads, G key/value
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -40,27 +42,32 @@ def attention(
     if dropout_p:
         raise ValueError(f"the attention oracle has no dropout, got {dropout_p}")
     if mask.packed is not None:
-        return _packed(q_BHTK, k_BGSK, v_BGSK, mask, mask.packed, scores)
+        return packed(q_BHTK, k_BGSK, v_BGSK, mask, mask.packed, scores, attention)
     q, k, v = q_BHTK.double(), k_BGSK.double(), v_BGSK.double()
     heads, num_queries, kv_heads, num_keys = q.shape[1], q.shape[2], k.shape[1], k.shape[2]
     kv_of_head = [head // (heads // kv_heads) for head in range(heads)]
     k, v = k[:, kv_of_head], v[:, kv_of_head]
+    outputs = [_row(q[:, :, t], k, v, row, t, mask, scores) for t, row in enumerate(rows(mask, num_queries, num_keys))]
+    return torch.stack(outputs, dim=2)
+
+
+def rows(mask: Mask, num_queries: int, num_keys: int) -> list[int]:
+    """The position of each query among the keys."""
     if mask.query_positions_T is None:
-        row_T = [num_keys - 1 - (num_queries - 1 - t) for t in range(num_queries)]
-    else:
-        row_T = [int(row) for row in mask.query_positions_T]
-
-    rows = [_row(q[:, :, t], k, v, row, t, mask, scores) for t, row in enumerate(row_T)]
-    return torch.stack(rows, dim=2)
+        return [num_keys - 1 - (num_queries - 1 - t) for t in range(num_queries)]
+    return [int(row) for row in mask.query_positions_T]
 
 
-def _packed(q: Tensor, k: Tensor, v: Tensor, mask: Mask, packed: Packed, scores: Scores) -> Tensor:
+def packed(
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask, packed: Packed, scores: Scores, attend: Callable[..., Tensor]
+) -> Tensor:
     """Sequence by sequence, cut out of the row they share."""
     mask = Mask(causal=mask.causal, window=mask.window, both_sides=mask.both_sides)
     outputs, query, key = [], 0, 0
     for queries, keys in zip(packed.query_lengths, packed.key_lengths, strict=True):
         parts = q[:, :, query : query + queries], k[:, :, key : key + keys], v[:, :, key : key + keys]
-        outputs.append(attention(*parts, mask, scores=scores))
+        own = scores.of_queries(slice(query, query + queries))
+        outputs.append(attend(*parts, mask, scores=own))
         query, key = query + queries, key + keys
     return torch.cat(outputs, dim=2)
 
@@ -81,7 +88,7 @@ def _row(q_BHK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, row: int, t: int, mask: 
     if scores.softcap is not None:
         z_BHS = scores.softcap * torch.tanh(z_BHS / scores.softcap)
 
-    seen_BHS = _seen(mask, batch, row, num_keys, z_BHS.device)[:, None].expand_as(z_BHS)
+    seen_BHS = seen(mask, batch, row, num_keys, z_BHS.device)[:, None].expand_as(z_BHS)
     z_BHS = torch.where(seen_BHS, z_BHS, -torch.inf)
     top_BH1 = z_BHS.detach().amax(dim=-1, keepdim=True)
     shifted_BHS = torch.where(seen_BHS, z_BHS - torch.where(top_BH1.isfinite(), top_BH1, 0.0), 0.0)
@@ -94,7 +101,7 @@ def _row(q_BHK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, row: int, t: int, mask: 
     return o_BHK
 
 
-def _seen(mask: Mask, batch: int, row: int, num_keys: int, device: torch.device) -> Tensor:
+def seen(mask: Mask, batch: int, row: int, num_keys: int, device: torch.device) -> Tensor:
     """Bool (B, S): which keys the query at position `row` may look at, condition by condition."""
     s_BS = torch.arange(num_keys, device=device).expand(batch, num_keys)
     seen_BS = torch.ones_like(s_BS, dtype=torch.bool)

@@ -13,7 +13,7 @@ Shape letters: B batch, T query length, S key length, H query heads, K head dim,
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -89,6 +89,13 @@ class Scores:
         """The scale, resolved."""
         return head_dim**-0.5 if self.scale is None else self.scale
 
+    def of_queries(self, rows: slice) -> Scores:
+        """The scores of some of the queries."""
+        if self.relative is None or self.relative.values_BHTR.shape[2] == 1:
+            return self
+        relative = replace(self.relative, values_BHTR=self.relative.values_BHTR[:, :, rows])
+        return replace(self, relative=relative)
+
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """Everything here that may need a gradient."""
@@ -102,3 +109,7 @@ class Scores:
 
 
 DOT = Scores()
+
+
+class Unsupported(ValueError):
+    """A back end cannot do what is asked of it; the message says what, and where it can be done."""

@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from t2bench.attention import relative
 from t2bench.attention.mask import Mask
-from t2bench.attention.scores import DOT, Scores
+from t2bench.attention.scores import DOT, Scores, Unsupported
 
 KERNELS: dict[str, SDPBackend] = {
     "sdpa_math": SDPBackend.MATH,
@@ -56,7 +56,7 @@ def attention(
         k_BGSK = k_BGSK.repeat_interleave(heads // kv_heads, dim=1)
         v_BGSK = v_BGSK.repeat_interleave(heads // kv_heads, dim=1)
     if scores.softcap is not None or scores.additive_HK is not None or scores.value_table_RK is not None:
-        raise ValueError(f"{backend} computes scaled dot products with a bias, and nothing else")
+        raise Unsupported(f"{backend} computes scaled dot products with a bias, and nothing else")
     is_causal = mask.is_flag(num_queries, num_keys) and scores.relative is None
     admitted_BHTS = None if is_causal else _admitted(q_BHTK, num_keys, mask, scores)
     with nullcontext() if backend == AUTO else sdpa_kernel([KERNELS[backend]]):

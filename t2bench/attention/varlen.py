@@ -17,7 +17,7 @@ from torch import Tensor
 
 from t2bench.attention.mask import Mask
 from t2bench.attention.packed import Packed
-from t2bench.attention.scores import DOT, Scores
+from t2bench.attention.scores import DOT, Scores, Unsupported
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,9 +48,9 @@ def attention(
         RuntimeError: a device or dtype that it has no kernel for, or a version of torch that lacks what is needed.
     """
     if dropout_p > 0.0 or not scores.are_dot_products:
-        raise ValueError("varlen computes scaled dot products without dropout, and nothing else")
+        raise Unsupported("varlen computes scaled dot products without dropout, and nothing else")
     if not q_BHTK.is_cuda:
-        raise RuntimeError(f"torch.nn.attention.varlen has CUDA kernels only, the queries are on {q_BHTK.device}")
+        raise Unsupported(f"torch.nn.attention.varlen has CUDA kernels only, the queries are on {q_BHTK.device}")
     from torch.nn.attention.varlen import varlen_attn
 
     found = extent(mask, q_BHTK.shape[0], q_BHTK.shape[2], k_BGSK.shape[2], q_BHTK.device)
@@ -96,11 +96,11 @@ def extent(mask: Mask, batch: int, num_queries: int, num_keys: int, device: torc
         ValueError: conditions of the mask that these kernels do not have.
     """
     if mask.key_lengths_B is not None or mask.prefix_lengths_B is not None or mask.global_tokens:
-        raise ValueError(
+        raise Unsupported(
             "kernels for packed sequences have causal masks, windows and documents; pack the batch instead"
         )
     if mask.query_positions_T is not None:
-        raise ValueError("kernels for packed sequences align queries with the last keys, not with given positions")
+        raise Unsupported("kernels for packed sequences align queries with the last keys, not with given positions")
     key = ("extent", batch, num_queries, num_keys, device)
     return mask.keep(key, lambda: _extent(mask, batch, num_queries, num_keys, device))
 
@@ -109,7 +109,7 @@ def _extent(mask: Mask, batch: int, num_queries: int, num_keys: int, device: tor
     packed = mask.packed
     if mask.documents_BS is not None:
         if num_queries != num_keys:
-            raise ValueError(f"documents need as many queries as keys, got {num_queries} and {num_keys}")
+            raise Unsupported(f"documents need as many queries as keys, got {num_queries} and {num_keys}")
         lengths = _document_lengths(mask.documents_BS.expand(batch, num_keys))
         packed = Packed(query_lengths=lengths, key_lengths=lengths)
     if packed is None:
@@ -143,4 +143,4 @@ def _options(varlen_attn: Any, sides: tuple[int, int], grouped: bool) -> dict[st
         return {**options, "window_size": sides}
     if sides in ((-1, 0), (-1, -1)):
         return {**options, "is_causal": sides == (-1, 0)}
-    raise RuntimeError(f"varlen_attn of torch {torch.__version__} has no windows; use math or flex")
+    raise Unsupported(f"varlen_attn of torch {torch.__version__} has no windows; use math or flex")

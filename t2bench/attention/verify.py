@@ -14,7 +14,7 @@ Shape letters: B batch, T query length, S key length, H query heads, G key/value
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,12 +22,19 @@ from torch import Tensor
 
 from t2bench.attention import reference
 from t2bench.attention.dispatch import attend, takes_mask_tensor
+from t2bench.attention.features import Features
 from t2bench.attention.mask import Mask
-from t2bench.attention.witness import Seen, observe
+from t2bench.attention.scores import Scores, Unsupported
+from t2bench.attention.sdpa import AUTO, KERNELS
+from t2bench.attention.witness import COMPILED, Seen, observe
 
 FIXED = {torch.float64: 1e-10, torch.float32: 2e-5}
 ROUNDING_UNITS = 16
+MAX_LENGTH = 256  # several blocks of any kernel
 NO_KERNEL = "No available kernel"  # how torch words a refusal under a forced SDPA kernel
+
+PLAIN = Features()
+Attend = Callable[..., Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,23 +87,36 @@ def numeric_check(name: str, error: float, allowed: float, what: str) -> Check:
 
 
 def backend_checks(requested: str, seen: Seen, *, backward: bool) -> tuple[Check, ...]:
-    """Whether the back end that ran is the one that was requested, forward and, if asked, backward."""
+    """Whether the back end that ran is the one that was requested, forward and, if asked, backward.
+
+    `sdpa` leaves the choice of a kernel to torch: any of its kernels is right, and the detail says which one ran.
+    Compilation makes the same code of the unfused back ends, or none at all that can be told from the rest.
+    """
+    accepted = {requested}
+    if requested == AUTO:
+        accepted |= set(KERNELS)
+    if requested in ("math", "sdpa_math", AUTO):
+        accepted.add(COMPILED)
     observed = {"forward": seen.backends}
-    if backward:
+    if backward and COMPILED not in seen.backends:
         observed["backward"] = seen.backward_backends
     checks = []
     for phase, backends in observed.items():
         ran = " and ".join(sorted(backends)) or "nothing recognisable"
         detail = f"{requested} was requested, {ran} ran {phase} ({', '.join(seen.kernels)})"
-        checks.append(Check(name=f"backend: {phase}", passed=backends == {requested}, detail=detail))
+        passed = bool(backends) and backends <= accepted
+        checks.append(Check(name=f"backend: {phase}", passed=passed, detail=detail))
     return tuple(checks)
 
 
-def refused(requested: str, error: RuntimeError) -> Check:
-    """The Check for a back end that torch would not run; any other error is raised again."""
-    if NO_KERNEL not in str(error):
+def refused(requested: str, error: Exception) -> Check:
+    """The Check for a back end that would not run; any error but a refusal of its is raised again."""
+    if NO_KERNEL in str(error):
+        detail = f"{requested} was requested, but torch has no such kernel for these shapes, dtype, mask or dropout"
+    elif isinstance(error, Unsupported):
+        detail = f"{requested} was requested, but {error}"
+    else:
         raise error
-    detail = f"{requested} was requested, but torch has no such kernel for these shapes, dtype, mask or dropout"
     return Check(name="backend: forward", passed=False, detail=detail)
 
 
@@ -110,6 +130,7 @@ def check_attention(
     backward: bool,
     dtype: torch.dtype,
     device: torch.device | str,
+    features: Features = PLAIN,
     length: int = 128,
     seed: int = 0,
 ) -> tuple[Check, ...]:
@@ -121,15 +142,19 @@ def check_attention(
         kv_heads: key/value heads.
         head_dim: features per head.
         causal: check the causal mask instead of none.
-        backward: check gradients too.
+        backward: check gradients too: of q, k, v and of the tables of the scores.
         dtype: of q, k and v.
         device: where to run.
-        length: T = S in tokens.
+        features: pattern, scores and positions within the operator; a wide window is narrowed.
+        length: T = S in tokens; at most `MAX_LENGTH` are used, since `t2bench.attention.rows` checks the rest.
         seed: of q, k, v and the output's gradient.
 
     Returns:
-        Verdicts: numerics without and (where the back end takes it) with key lengths, then the back end.
+        Verdicts: numerics with each mask that the back end takes (as it is, with key lengths, packed), then the back
+        end.
     """
+    length = min(length, MAX_LENGTH)
+    features = features.within(length)
     groups = min(2, kv_heads)
     generator = torch.Generator().manual_seed(seed)
 
@@ -139,56 +164,103 @@ def check_attention(
 
     # Sharper than a fresh model's attention, so that a wrong scale or mask shows.
     q_BHTK, k_BGSK, v_BGSK = 2 * draw(groups * (heads // kv_heads)), draw(groups), draw(groups)
-    inputs = (q_BHTK, k_BGSK, v_BGSK)
     cotangent_BHTK = draw(q_BHTK.shape[1])
-    masks = {"": Mask(causal=causal)}
-    if takes_mask_tensor(backend, torch.device(device).type):
-        lengths_B = torch.tensor([length, max(1, length // 2)], device=device)
-        masks[" with key lengths"] = Mask(causal=causal, key_lengths_B=lengths_B)
+    tables = features.tables(
+        heads=q_BHTK.shape[1], head_dim=head_dim, length=length, causal=causal, generator=generator
+    )
+    inputs = (q_BHTK, k_BGSK, v_BGSK, *(table.to(device, dtype) for table in tables))
+    problem = Problem(features=features, length=length, causal=causal, cotangent_BHTK=cotangent_BHTK)
+    masks = _masks(backend, features, length, causal, torch.device(device))
 
     checks: list[Check] = []
     try:
         with observe() as seen:
-            found = {m: _run(backend, inputs, mask, cotangent_BHTK, backward) for m, mask in masks.items()}
-    except RuntimeError as error:
+            found = {m: problem.run(_named(backend), inputs, mask, backward) for m, mask in masks.items()}
+    except (RuntimeError, ValueError) as error:
         return (refused(backend, error),)
     for label, mask in masks.items():
-        exact = _run("reference", [x.double() for x in inputs], mask, cotangent_BHTK.double(), backward)
-        plain = _run("plain", inputs, mask, cotangent_BHTK, backward)
+        exact = problem.run(reference.attention, [x.double() for x in inputs], mask, backward)
+        naive = problem.run(plain, inputs, mask, backward)
         for index, kind in enumerate(("output", "gradients")[: 1 + backward]):
-            here, there, naive = (r[:1] if index == 0 else r[1:] for r in (found[label], exact, plain))
-            allowed = tolerance(dtype, worst_error(naive, there), factor=2.0 + index)
+            here, there, rough = (r[:1] if index == 0 else r[1:] for r in (found[label], exact, naive))
+            allowed = tolerance(dtype, worst_error(rough, there), factor=2.0 + index)
             name = f"attention {kind}{label}"
             what = f"{backend} against the float64 definition{label}, {kind}"
             checks.append(numeric_check(name, worst_error(here, there), allowed, what))
     return (*checks, *backend_checks(backend, seen, backward=backward))
 
 
-def _run(
-    backend: str, inputs: Sequence[Tensor], mask: Mask, cotangent_BHTK: Tensor, backward: bool
-) -> tuple[Tensor, ...]:
-    """Output, and gradients of q, k, v if asked."""
-    q, k, v = (x.detach().requires_grad_(backward) for x in inputs)
-    if backend == "reference":
-        o_BHTK = reference.attention(q, k, v, mask)
-    elif backend == "plain":
-        o_BHTK = _plain(q, k, v, mask)
-    else:
-        o_BHTK = attend(q, k, v, mask, backend=backend)
-    grads = torch.autograd.grad(o_BHTK, (q, k, v), cotangent_BHTK, materialize_grads=True) if backward else ()
-    return (o_BHTK.detach(), *grads)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """One attention operator on inputs of one size.
+
+    Attributes:
+        features: what it is.
+        length: T = S.
+        causal: with the causal mask.
+        cotangent_BHTK: gradient of the output, where gradients are wanted.
+    """
+
+    features: Features
+    length: int
+    causal: bool
+    cotangent_BHTK: Tensor
+
+    def run(self, function: Attend, inputs: Sequence[Tensor], mask: Mask, backward: bool) -> tuple[Tensor, ...]:
+        """Output, and if asked gradients of q, k, v and the tables. A packed mask is given the first sequence only."""
+        count = 1 if mask.packed is not None else None
+        leaves = [x.detach().requires_grad_(backward) for x in inputs]
+        q_BHTK, k_BGSK, v_BGSK = (x[:count] for x in leaves[:3])
+        scores = self.features.scores(q_BHTK, tuple(leaves[3:]), length=self.length, causal=self.causal)
+        o_BHTK = function(q_BHTK, k_BGSK, v_BGSK, mask, scores=scores)
+        if not backward:
+            return (o_BHTK.detach(),)
+        cotangent_BHTK = self.cotangent_BHTK[:count].to(o_BHTK.dtype)
+        grads = torch.autograd.grad(o_BHTK, leaves, cotangent_BHTK, materialize_grads=True)
+        return (o_BHTK.detach(), *grads)
 
 
-def _plain(q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask) -> Tensor:
-    """The textbook's lines in the dtype given: what low-precision kernels are compared with. Every query sees a key."""
+def _named(backend: str) -> Attend:
+    return lambda q, k, v, mask, *, scores: attend(q, k, v, mask, backend=backend, scores=scores)
+
+
+def _masks(backend: str, features: Features, length: int, causal: bool, device: torch.device) -> dict[str, Mask]:
+    """The masks to check, by what is added to a check's name."""
+    masks = {"": features.mask(batch=2, length=length, causal=causal, device=device)}
+    if takes_mask_tensor(backend, device.type):
+        lengths_B = torch.tensor([length, max(1, length // 2)], device=device)
+        masks[" with key lengths"] = features.mask(
+            batch=2, length=length, causal=causal, device=device, key_lengths_B=lengths_B
+        )
+    if features.padding != "mask":
+        masks[f" {features.padding}"] = features.packed_mask(length=length, causal=causal)
+    return masks
+
+
+def plain(q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, *, scores: Scores) -> Tensor:
+    """The textbook's lines in the dtype given: what low-precision kernels are compared with."""
+    if mask.packed is not None:
+        return reference.packed(q_BHTK, k_BGSK, v_BGSK, mask, mask.packed, scores, plain)
+    num_queries, num_keys = q_BHTK.shape[2], k_BGSK.shape[2]
     repeats = q_BHTK.shape[1] // k_BGSK.shape[1]
     k_BHSK, v_BHSK = (x.repeat_interleave(repeats, dim=1) for x in (k_BGSK, v_BGSK))
-    scores_BHTS = (q_BHTK @ k_BHSK.transpose(-2, -1)) / q_BHTK.shape[-1] ** 0.5
-    if mask.causal:
-        future_TS = torch.ones(scores_BHTS.shape[-2:], dtype=torch.bool, device=q_BHTK.device).triu(1)
-        scores_BHTS = scores_BHTS.masked_fill(future_TS, -torch.inf)
-    if mask.key_lengths_B is not None:
-        padded_BS = torch.arange(k_BHSK.shape[2], device=q_BHTK.device) >= mask.key_lengths_B[:, None]
-        scores_BHTS = scores_BHTS.masked_fill(padded_BS[:, None, None], -torch.inf)
-    o_BHTK: Tensor = scores_BHTS.softmax(dim=-1) @ v_BHSK
+    if scores.additive_HK is None:
+        z_BHTS = (q_BHTK @ k_BHSK.transpose(-2, -1)) * scores.factor(q_BHTK.shape[-1])
+    else:
+        both_BHTSK = torch.tanh(q_BHTK[:, :, :, None] + k_BHSK[:, :, None])
+        z_BHTS = (both_BHTSK @ scores.additive_HK[:, None, :, None]).squeeze(-1)
+    rows = reference.rows(mask, num_queries, num_keys)
+    place_TS = torch.zeros(num_queries, num_keys, dtype=torch.long, device=q_BHTK.device)
+    if (relative := scores.relative) is not None:
+        distance_TS = torch.arange(num_keys, device=q_BHTK.device) - torch.tensor(rows, device=q_BHTK.device)[:, None]
+        place_TS = distance_TS.clamp(-relative.left, relative.right) + relative.left
+        values_BHTR = relative.values_BHTR.expand(*(-1, -1, num_queries, -1))
+        z_BHTS = z_BHTS + values_BHTR.gather(-1, place_TS.expand(*values_BHTR.shape[:2], -1, -1))
+    if scores.softcap is not None:
+        z_BHTS = scores.softcap * torch.tanh(z_BHTS / scores.softcap)
+    seen_BTS = torch.stack([reference.seen(mask, len(q_BHTK), row, num_keys, q_BHTK.device) for row in rows], dim=1)
+    w_BHTS = z_BHTS.masked_fill(~seen_BTS[:, None], -torch.inf).softmax(dim=-1)
+    o_BHTK: Tensor = w_BHTS @ v_BHSK
+    if scores.value_table_RK is not None:
+        o_BHTK = o_BHTK + torch.einsum("bhts,tsk->bhtk", w_BHTS, scores.value_table_RK[place_TS])
     return o_BHTK
