@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from t2bench.records import Run
 
 FIXTURE = "t2bench_case"
+_PYTEST_BENCHMARK = ("benchmark", "pytest_benchmark.plugin")  # found by itself, and by -p
 _CLOCK = pytest.StashKey["_Replay"]()
 
 
@@ -67,7 +68,7 @@ class _Replay:
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Make a test that uses the fixture a benchmark, so that pytest-benchmark's options hold for it."""
     names: list[str] = getattr(item, "fixturenames", [])
-    if FIXTURE not in names or not item.config.pluginmanager.hasplugin("benchmark"):
+    if FIXTURE not in names or not any(map(item.config.pluginmanager.hasplugin, _PYTEST_BENCHMARK)):
         return
     if "benchmark" in names:
         raise pytest.UsageError(f"{item.nodeid}: a test uses {FIXTURE} or benchmark, not both")

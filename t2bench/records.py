@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 SCHEMA = 1
 PROTOCOL = 1  # the way of measuring; numbers of different protocols are not comparable
 
+# Everything else that is measured or counted is a cost: time, bytes, FLOPs, joules, parameters.
+HIGHER_IS_BETTER = frozenset({"tokens_per_s", "mfu", "bleu", "chrf", "max_context_tokens"})
+
 Status = Literal[
     "ok",
     "oom",

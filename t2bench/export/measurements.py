@@ -10,14 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from t2bench.analysis.analyse import COUNTED
 from t2bench.analysis.index import Index
 from t2bench.analysis.results import Analysis, Interval, Outcome
-from t2bench.records import Run
+from t2bench.records import HIGHER_IS_BETTER, Run
 from t2bench.report import safe
 
-# Everything else that is measured or counted is a cost: time, bytes, FLOPs, joules, parameters.
-_HIGHER_IS_BETTER = frozenset({"tokens_per_s", "mfu", "bleu", "chrf", "max_context_tokens"})
+# Told by the plan, and as exact as a count.
+_PLANNED = ("num_params", "model_flops")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,17 +49,12 @@ class Measurement:
     @property
     def higher_is_better(self) -> bool:
         """Whether more of it is good."""
-        return higher_is_better(self.metric)
+        return self.metric in HIGHER_IS_BETTER
 
     @property
     def length(self) -> int:
         """Tokens per sequence; 0 where the case has no length."""
         return int(self.axes.get("length") or 0)
-
-
-def higher_is_better(metric: str) -> bool:
-    """Whether more of a metric is good."""
-    return metric in _HIGHER_IS_BETTER
 
 
 def measurements(run: Run, analysis: Analysis, *, ghosts: bool = False) -> tuple[Measurement, ...]:
@@ -109,18 +103,20 @@ def _measured(index: Index, analysis: Analysis, case: str, base: Mapping[str, An
 
 
 def _counted(index: Index, analysis: Analysis, case: str, base: Mapping[str, Any]) -> Iterator[Measurement]:
-    counts = analysis.counted.get(case, {})
-    for metric in COUNTED:
-        if metric in counts:
-            yield Measurement(
-                **base,
-                metric=metric,
-                unit=index.unit(case, metric),
-                interval=Interval(value=counts[metric]),
-                values=(counts[metric],),
-                num_samples=1,
-                exact=True,
-            )
+    counts = dict(analysis.counted.get(case, {}))
+    if counts:
+        planned = analysis.predicted.get(case, {})
+        counts |= {metric: planned[metric] for metric in _PLANNED if metric in planned}
+    for metric, count in counts.items():
+        yield Measurement(
+            **base,
+            metric=metric,
+            unit=index.unit(case, metric),
+            interval=Interval(value=count),
+            values=(count,),
+            num_samples=1,
+            exact=True,
+        )
 
 
 def without_value(analysis: Analysis) -> tuple[Outcome, ...]:

@@ -6,6 +6,7 @@ A writer's module is imported when it is used, so that a format costs nothing, a
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -126,11 +127,7 @@ def _writer(name: str) -> Any:
 
 
 def _require(name: str, exporter: Exporter) -> None:
-    try:
-        importlib.import_module(exporter.library)
-    except ModuleNotFoundError as error:
-        if error.name != exporter.library:
-            raise
+    if importlib.util.find_spec(exporter.library) is None:
         raise ExportError(
             f"{name} needs {exporter.library}, which is not installed: pip install 't2bench[{exporter.extra}]'"
-        ) from error
+        )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from t2bench.analysis.results import Analysis
@@ -29,6 +30,7 @@ def write(run: Run, analysis: Analysis, path: Path) -> None:
 
 
 def _write_curve(curve: Curve, path: Path, known: dict[str, str], page: str | None) -> None:
+    os.environ["WANDB_ERROR_REPORTING"] = "false"  # nothing phones home
     import wandb
 
     settings = wandb.Settings(silent=True, disable_git=True, disable_code=True, x_disable_stats=True, console="off")

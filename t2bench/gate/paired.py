@@ -14,9 +14,9 @@ from t2bench.analysis.launches import launches_of
 from t2bench.analysis.results import Interval
 from t2bench.analysis.stats import Floats, expm1
 from t2bench.gate import judge
-from t2bench.gate.policy import GAINS, MEMORY_METRICS, Policy, thresholds, worse_by
+from t2bench.gate.policy import MEMORY_METRICS, Policy, thresholds, worse_by
 from t2bench.gate.results import GateRow, RowVerdict
-from t2bench.records import Record
+from t2bench.records import HIGHER_IS_BETTER, Record
 from t2bench.spec.gate import Margin
 
 ALIVE = ("ok", "not_steady", "throttled")
@@ -114,7 +114,7 @@ def _test(
         changes = {launch: worse_by(metric, margin, mine[launch], other[launch]) for launch in shared}
     else:
         logs = paired_logs(launches_of(ours, metric), launches_of(theirs, metric))
-        sign = -1.0 if metric in GAINS else 1.0
+        sign = -1.0 if metric in HIGHER_IS_BETTER else 1.0
         found = {} if logs is None else dict(zip(logs.launches, logs.values, strict=True))
         changes = {launch: sign * float(value) for launch, value in found.items()}
     restless = {r.launch for r in (*ours, *theirs) if r.pass_ == "time" and r.status != "ok"}
@@ -251,7 +251,7 @@ def _effect(test: PairedTest, mean: float, low: float, high: float) -> Interval 
     """The ratio candidate / base: the change for the worse, turned back into a ratio of values."""
     if test.margin.absolute:
         return None
-    if test.metric in GAINS:
+    if test.metric in HIGHER_IS_BETTER:
         mean, low, high = -mean, -high, -low
     return Interval(value=math.exp(mean), low=stats.exp(low), high=stats.exp(high))
 

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from t2bench.records import HIGHER_IS_BETTER
 from t2bench.spec.gate import EXACT_METRICS, Gate, Margin
 
-# Higher is better; of everything else less is.
-GAINS = frozenset({"tokens_per_s", "bleu", "chrf"})
 # Judged unless the suite says otherwise. Memory of a process varies by what allocators and libraries do at start-up,
 # an allocator's peak on a GPU hardly does.
 DEFAULT_MARGINS: Mapping[str, Margin] = MappingProxyType(
@@ -81,4 +80,4 @@ def thresholds(margin: Margin) -> tuple[float, float]:
 def worse_by(metric: str, margin: Margin, new: float, base: float) -> float:
     """The change for the worse on that scale."""
     change = new - base if margin.absolute else math.log(new / base)
-    return -change if metric in GAINS else change
+    return -change if metric in HIGHER_IS_BETTER else change

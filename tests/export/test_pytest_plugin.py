@@ -42,7 +42,7 @@ def canned(monkeypatch, tmp_path):
 def session(tmp_path):
     """Run pytest on some test code; the finished process."""
 
-    def call(code, *arguments, canned=True, autoload=True):
+    def call(code, *arguments, canned=True, autoload=False):
         (tmp_path / "test_it.py").write_text(code)
         if canned:
             made = str(Path(__file__).with_name("conftest.py"))
@@ -51,9 +51,10 @@ def session(tmp_path):
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         # What the session around this one set for itself is not for this one.
         env = {key: value for key, value in env.items() if not key.startswith("PYTEST_")}
+        plugins = ["-p", "no:t2bench", "-p", "t2bench.pytest_plugin", "-p", "no:cacheprovider"]
         if not autoload:
             env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-        plugins = ["-p", "no:t2bench", "-p", "t2bench.pytest_plugin", "-p", "no:cacheprovider"]
+            plugins += ["-p", "pytest_benchmark.plugin"]
         command = [sys.executable, "-m", "pytest", *plugins, "--rootdir", str(tmp_path), *arguments, str(tmp_path)]
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=200, check=False)
 
@@ -107,7 +108,7 @@ def test_launch_medians_are_the_rounds(session, tmp_path):
 
 
 def test_it_works_without_pytest_benchmark(session):
-    done = session(TEST, "-p", "no:benchmark")
+    done = session(TEST, "-p", "no:benchmark", autoload=True)
     assert done.returncode == 0, done.stdout
 
 
@@ -121,7 +122,7 @@ def test_options_of_pytest_benchmark_hold(session, tmp_path, option, words):
 
 
 def test_with_xdist_cases_are_measured_and_no_benchmark_is_kept(session, tmp_path):
-    done = session(TEST + TEST.replace("test_case", "test_second"), "-n", "2")
+    done = session(TEST + TEST.replace("test_case", "test_second"), "-n", "2", autoload=True)
     assert done.returncode == 0, done.stdout
     assert len((tmp_path / "asked").read_text().splitlines()) == 2
 
@@ -179,5 +180,5 @@ def test_other():
     loaded = sorted(name for name in sys.modules if name.partition(".")[0] in ours)
     assert loaded == ["t2bench", "t2bench.pytest_plugin"]
 """
-    done = session(code, canned=False, autoload=False)
+    done = session(code, canned=False)
     assert done.returncode == 0, done.stdout
