@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2bench.attention.mask import Mask
 from t2bench.models import loss
 from t2bench.models.cache import Cache
 from t2bench.models.init import initialise
@@ -28,7 +27,7 @@ from t2bench.models.own import build_own
 from t2bench.models.position import PositionTables
 from t2bench.models.recurrent import Recurrent
 from t2bench.models.stack import Memories, Stack
-from t2bench.models.view import make_view
+from t2bench.models.view import View, make_view
 from t2bench.spec.model import ModelSpec
 
 
@@ -38,11 +37,11 @@ class Source:
 
     Attributes:
         states_BSD: the encoder's output.
-        mask: which of it exists.
+        view: what it was made of.
     """
 
     states_BSD: Tensor
-    mask: Mask
+    view: View
 
 
 class Transformer(nn.Module):
@@ -95,7 +94,9 @@ class Transformer(nn.Module):
             source_BS: source token ids, int64, or what `encode` made of them; for `encdec` only. With a cache it is
                 needed at the first step only.
             lengths_B: number of real tokens in each row, int64, the rest being padding on the right; None means all.
-                What comes out at padded positions is unspecified.
+                What comes out at padded positions is unspecified. With `padding` packed or nested: the lengths of the
+                sequences that stand one after the other in a single row (see `t2bench.models.packing`), best on the
+                host; an encoder-decoder then needs those of the source as well.
             source_lengths_B: the same for the source.
             prefix_lengths_B: for pattern `prefix`: leading tokens of each row that all others see; None means 0.
             documents_BT: for pattern `document`: the document of each token, int64; None means one document a row.
@@ -162,7 +163,7 @@ class Transformer(nn.Module):
             self.table_VD,
             view,
             None if source is None else source.states_BSD,
-            None if source is None else source.mask,
+            None if source is None else view.mask_of_source(source.view),
             memories,
             cache,
         )
@@ -176,8 +177,7 @@ class Transformer(nn.Module):
         source_table_VD = self.table_VD if self.source_table_VD is None else self.source_table_VD
         length, device = source_BS.shape[1], source_BS.device
         view = make_view(self.spec, length, device, causal=False, lengths_B=source_lengths_B)
-        # The mask that the encoder's layers without a pattern share: what it has built serves the decoder as well.
-        return Source(self.encoder(source_BS, source_table_VD, view), view.full_mask)
+        return Source(self.encoder(source_BS, source_table_VD, view), view)
 
     def _source(
         self, source_BS: Tensor | Source | None, source_lengths_B: Tensor | None, cache: Cache | None

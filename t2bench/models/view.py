@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from t2bench.attention.mask import Mask
+from t2bench.attention.packed import Packed
 from t2bench.models.cache import Cache
-from t2bench.models.packing import Packing
+from t2bench.models.packing import positions
 from t2bench.models.position import Span
 from t2bench.spec.model import ModelSpec
-
-DOCUMENTS_EACH = 1 << 32  # more documents than a packed sequence can have
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +30,7 @@ class View:
             another table.
         mask: what layers with the spec's pattern see.
         full_mask: what the other layers see.
-        packing: how a packed batch is made up; None if it is not.
+        lengths: of the sequences of a packed batch; empty if it is not.
     """
 
     span: Span
@@ -40,7 +39,15 @@ class View:
     capacity: int
     mask: Mask
     full_mask: Mask
-    packing: Packing | None = None
+    lengths: tuple[int, ...] = ()
+
+    def mask_of_source(self, source: View) -> Mask:
+        """What these tokens see of a source that was read in the view given."""
+        if not source.lengths:
+            # The mask of the encoder's layers without a pattern: what it has built serves the decoder as well.
+            return source.full_mask
+        nested = source.full_mask.packed is not None and source.full_mask.packed.nested
+        return Mask(packed=Packed(query_lengths=self.lengths, key_lengths=source.lengths, nested=nested))
 
 
 def make_view(
@@ -55,37 +62,41 @@ def make_view(
     num_remembered: int = 0,
     cache: Cache | None = None,
 ) -> View:
-    """The view of a pass over `length` tokens a row; see `Transformer.forward` for the arguments."""
-    packing = None
+    """The view of a pass over `length` tokens a row; see `Transformer.forward` for the arguments.
+
+    Lengths of a packed batch become numbers of the host: they are best there, where reading them waits for nothing.
+    """
+    lengths: tuple[int, ...] = ()
+    packed = None
     span = key_span = Span(length)
     num_keys = num_remembered + length
     if spec.padding != "mask" and lengths_B is not None:
-        packing = Packing.of(lengths_B, length, device)
-        span = key_span = Span(length, positions_T=packing.position_N, limit=length)
-        lengths_B = None
+        lengths, lengths_B = tuple(lengths_B.tolist()), None
+        packed = Packed(query_lengths=lengths, key_lengths=lengths, nested=spec.padding == "nested")
+        num_keys = max(lengths)
+        span = key_span = Span(length, positions_T=positions(lengths, device), limit=num_keys)
     elif cache is not None:
         positions_T, limit = cache.positions(length), cache.limit or 0
         span = key_span = Span(length, cache.length, positions_T, limit)
         num_keys = cache.length + length if positions_T is None else limit
     elif num_remembered:
         span, key_span = Span(length, start=num_remembered), Span(num_keys)
-    # Padding stands on the right, where no earlier query looks: causality alone keeps it out, no mask tensor.
     full_mask = Mask(
         causal=causal,
+        # Padding stands on the right, where no earlier query looks: causality alone keeps it out, no mask tensor.
         key_lengths_B=None if causal else lengths_B,
-        documents_BS=None if packing is None else packing.sequence_1N,
-        query_positions_T=span.positions_T if packing is None else None,
+        query_positions_T=span.positions_T if packed is None else None,
+        packed=packed,
     )
-    mask = _with_pattern(spec, full_mask, prefix_lengths_B, documents_BT)
     longest = max(num_keys, cache.limit or 0) if cache is not None else num_keys
     return View(
         span=span,
         key_span=key_span,
         num_keys=num_keys,
         capacity=1 << (longest - 1).bit_length(),
-        mask=mask,
+        mask=_with_pattern(spec, full_mask, prefix_lengths_B, documents_BT),
         full_mask=full_mask,
-        packing=packing,
+        lengths=lengths,
     )
 
 
@@ -104,8 +115,5 @@ def _with_pattern(
     if pattern.kind == "prefix" and prefix_lengths_B is not None:
         return replace(full_mask, prefix_lengths_B=prefix_lengths_B)
     if pattern.kind == "document" and documents_BT is not None:
-        packed_BS = full_mask.documents_BS
-        if packed_BS is not None:
-            documents_BT = documents_BT + DOCUMENTS_EACH * packed_BS
         return replace(full_mask, documents_BS=documents_BT)
     return full_mask
