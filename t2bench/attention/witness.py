@@ -32,6 +32,7 @@ FORWARD: dict[str, str] = {
     "_flash_attention_forward": "sdpa_flash",  # of nested tensors
     "_efficient_attention_forward": "sdpa_efficient",
     "_varlen_attn": "varlen",
+    "additive_steps": "math",  # attention inside a recurrent layer
     "flex_attention": "flex",
     "fa2": "fa2",
     "fa3": "fa3",

@@ -13,11 +13,17 @@ from t2bench.cli import common
 Row = dict[str, Any]
 
 BACKENDS: dict[str, str] = {
-    "math": "our own softmax(QK^T / sqrt(K)) V in plain operations; every device and dtype",
+    "math": "our own softmax(QK^T / sqrt(K)) V in plain operations; every device, dtype, mask and score",
+    "sdpa": "PyTorch's scaled_dot_product_attention left to choose its kernel; records say which one ran",
     "sdpa_math": "PyTorch's scaled_dot_product_attention held to its math back end; every device and dtype",
     "sdpa_flash": "PyTorch's flash kernel; CPU without dropout, CUDA in bf16 and fp16 with heads up to 256",
     "sdpa_efficient": "PyTorch's memory-efficient kernel; CUDA only",
     "sdpa_cudnn": "cuDNN's fused kernel through PyTorch; CUDA in bf16 and fp16 only",
+    "flex": "PyTorch's FlexAttention, compiled for the mask and the scores; CPU for inference only",
+    "varlen": "torch.nn.attention.varlen: flash attention on packed sequences; CUDA in bf16 and fp16 only",
+    "fa2": "the flash-attn package, version 2, where installed; CUDA in bf16 and fp16 only",
+    "fa3": "the flash-attn-3 package, where installed; Hopper in bf16 and fp16 only",
+    "fa4": "the flash-attn-4 package, where installed; Hopper and Blackwell in bf16 and fp16 only",
 }
 WORKLOADS: dict[str, str] = {
     "attention": "the attention operator alone on random q, k, v; causal and backward are its options",

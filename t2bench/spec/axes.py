@@ -114,5 +114,8 @@ class PatternSpec:
         return self.kind != "full" and (not self.layers or self.layers[layer % len(self.layers)] == "S")
 
 
+# Positions that live in the scores of attention, and so in its operator.
+IN_SCORES: tuple[PositionKind, ...] = ("alibi", "t5_bias", "shaw", "txl")
+
 # Axes that are records: field of ModelSpec -> its class.
 NESTED: dict[str, type[PositionSpec] | type[PatternSpec]] = {"position": PositionSpec, "pattern": PatternSpec}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from t2bench.spec.axes import NESTED, PositionSpec
+from t2bench.spec.axes import IN_SCORES, NESTED, PositionSpec
 from t2bench.spec.case import GHOST_SUFFIX, Case, Plan, Refusal, WorkloadSpec
 from t2bench.spec.errors import Mark, SpecError, SuiteErrors, listing, show
 from t2bench.spec.model import ModelSpec
@@ -118,7 +118,10 @@ def attention_only(spec: ModelSpec) -> ModelSpec:
         head_dim=spec.head_dim,
         attention=spec.attention,
         attention_dropout=spec.attention_dropout,
-        position=PositionSpec(kind="none"),
+        attention_softcap=spec.attention_softcap,
+        score=spec.score,
+        pattern=replace(spec.pattern, layers=""),
+        position=spec.position if spec.position.kind in IN_SCORES else PositionSpec(kind="none"),
         factory=spec.factory,
     )
 
