@@ -2,8 +2,11 @@
 2016, arXiv 1604.06174).
 
     full       keep each layer's input, make everything else again: one more forward pass
-    selective  keep also what matrix products and fused attention return, the costly part; make norms, activations,
-               rotations and softmaxes again (Korthikanti et al. 2022, arXiv 2205.05198, section 5)
+    selective  keep also what linear layers and fused attention return, the costly part; make norms, activations,
+               rotations and unfused attention again (Korthikanti et al. 2022, arXiv 2205.05198, section 5)
+
+The products inside unfused attention are never kept: its scores are biased, capped and masked in place, so that what
+was kept would no longer be what the product returned, and gradients would be wrong without a word.
 
 Shape letters: B batch, T length, D width.
 """
@@ -21,7 +24,7 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 from t2bench.spec.axes import Checkpoint
 
 # By name: which of them exist depends on the build of torch.
-_PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
+_PRODUCTS = ("mm", "addmm")
 _FUSED = (
     "_scaled_dot_product_flash_attention_for_cpu",
     "_scaled_dot_product_flash_attention",

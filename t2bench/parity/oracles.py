@@ -9,13 +9,13 @@ from typing import Any
 from t2bench.parity import decoders, encdecs, encoders, equations
 from t2bench.parity import xlnet as xlnets
 from t2bench.parity.oracle import Oracle
+from t2bench.parity.subject import MAX_LEN, share_of_heads, within_reach
 from t2bench.parity.weights import VOCAB
 from t2bench.spec.axes import PatternSpec, PositionSpec
 from t2bench.spec.model import IMPLEMENTATION_AXES, ModelSpec
 from t2bench.spec.presets import preset
 
 SIZES: dict[str, Any] = {"width": 32, "heads": 4, "ff": 48, "enc_layers": 2, "dec_layers": 2, "vocab": VOCAB}
-MAX_LEN = 32
 EQUATIONS = "the papers' equations"
 # Fields that change no function at the size of an oracle.
 NEUTRAL = IMPLEMENTATION_AXES | {"dropout", "attention_dropout", "quant", "vocab_multiple", "head_dim"}
@@ -274,7 +274,9 @@ def _equations() -> list[Oracle]:
         "no residual": (replace(encdec, residual="none"), axes(residual="serial")),
         "parallel encoder": (replace(encoder, norm_place="pre", residual="parallel"), axes(residual="serial")),
         "sandwich encdec": (replace(encdec, norm_place="sandwich"), axes(norm_place="pre")),
-        "inner encdec": (replace(encdec, norm_place="inner", tie="decoder", embed_scale=False), axes(norm_place="post")),
+        "inner encdec": (
+            replace(encdec, norm_place="inner", tie="decoder", embed_scale=False), axes(norm_place="post"),
+        ),
         "ntk rope": (
             replace(decoder, position=replace(rope, scaling="ntk", scaling_factor=4.0)), position(scaling="linear"),
         ),
@@ -352,23 +354,10 @@ def _control(spec: ModelSpec) -> Callable[[ModelSpec], ModelSpec]:
 
 
 def at_oracle_size(spec: ModelSpec) -> ModelSpec:
-    """The same function with two layers and a width of 32, computed on the CPU; head_dim follows from the width.
-
-    Windows, distances, buckets and memories shrink too, so that they end within the oracle's few tokens.
-    """
-    kv_heads = None if spec.kv_heads is None else max(1, SIZES["heads"] * spec.kv_heads // spec.heads)
-    reach: dict[str, dict[str, Any]] = {
-        "learned": {"max_len": MAX_LEN},
-        "t5_bias": {"buckets": 8, "max_distance": 12},
-        "shaw": {"max_distance": min(spec.position.max_distance, 3)},
-    }
-    pattern = replace(
-        spec.pattern, window=min(spec.pattern.window, 4), global_tokens=min(spec.pattern.global_tokens, 2)
-    )
+    """The same function with two layers and a width of 32, computed on the CPU; head_dim follows from the width."""
     return replace(
-        spec, **SIZES, kv_heads=kv_heads, head_dim=None, vocab_multiple=1, dropout=0.0, attention_dropout=0.0,
-        position=replace(spec.position, **reach.get(spec.position.kind, {})), pattern=pattern,
-        memory=min(spec.memory, 7), attention="math", padding="mask", projections="separate", loss="dense",
+        within_reach(spec), **SIZES, kv_heads=share_of_heads(spec, SIZES["heads"]), head_dim=None, vocab_multiple=1,
+        dropout=0.0, attention_dropout=0.0, attention="math", padding="mask", projections="separate", loss="dense",
         compile="off", cache="on", checkpoint="off", quant="none",
     )  # fmt: skip
 

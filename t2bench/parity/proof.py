@@ -20,7 +20,7 @@ from t2bench.attention.verify import Check
 from t2bench.models import truth
 from t2bench.models.own import build_own
 from t2bench.models.precision import PRECISIONS
-from t2bench.parity import properties
+from t2bench.parity import properties, subject
 from t2bench.parity.oracle import Oracle
 from t2bench.parity.oracles import for_spec
 from t2bench.spec.case import Case, WorkloadSpec
@@ -84,12 +84,12 @@ def prove(spec: ModelSpec, *, device: Literal["cpu", "cuda"], dtype: Any, seed: 
     if oracle is None:
         notes.append("no oracle: nobody else has written down what a module of your own computes")
     else:
-        verdicts += _against(oracle, spec, dtype)
+        verdicts += against(oracle, spec, dtype)
     if library is not None and not library.installed:
         notes.append(
             f"oracle {library.name}: {library.library} is not installed ({INSTALL}); checked against the equations only"
         )
-    name, version = (oracle.name, _version(oracle)) if oracle else ("", "")
+    name, version = (oracle.name, version_of(oracle)) if oracle else ("", "")
     return Proof(verdicts=tuple(verdicts), oracle=name, version=version, notes=tuple(notes))
 
 
@@ -102,7 +102,7 @@ def _runnable(spec: ModelSpec, device: Literal["cpu", "cuda"], dtype: Any, seed:
     notes: list[str] = []
     small = replace(spec, enc_layers=2, dec_layers=2, vocab=min(spec.vocab, truth.MAX_VOCAB))
     if not spec.factory and num_params(small).total > MAX_PARAMS:
-        small = properties.shrunk(spec)
+        small = subject.shrunk(spec)
         notes.append(f"checked at width {small.width}: at its own it would take gigabytes")
     reasons: list[str] = []
     for model in _stand_ins(small):
@@ -135,22 +135,22 @@ def _stand_ins(spec: ModelSpec) -> Iterator[ModelSpec]:
 def _properties(spec: ModelSpec, device: str, dtype: str, seed: int) -> tuple[Check, ...]:
     parameters = PRECISIONS[dtype].parameters
     if not spec.factory:
-        return properties.check_properties(properties.shrunk(spec), device=device, dtype=parameters, seed=seed)
-    small = properties.shrunk(spec)
-    subject = properties.Subject(
+        return properties.check_properties(subject.shrunk(spec), device=device, dtype=parameters, seed=seed)
+    small = subject.shrunk(spec)
+    under_test = subject.Subject(
         spec=small,
         model=build_own(small, device=device, dtype=parameters, seed=seed).eval(),
-        batch=properties.random_batch(small, device=device, seed=seed),
-        tolerance=properties.TOLERANCE.get(parameters, _rounding(parameters)),
+        batch=subject.random_batch(small, device=device, seed=seed),
+        tolerance=subject.TOLERANCE.get(parameters, _rounding(parameters)),
     )
-    return (*properties.batch_invariance(subject), *properties.state_dict(subject))
+    return (*properties.batch_invariance(under_test), *properties.state_dict(under_test))
 
 
 def _rounding(dtype: torch.dtype) -> float:
-    return properties.LOW_PRECISION_ROUNDING_UNITS * torch.finfo(dtype).eps
+    return subject.LOW_PRECISION_ROUNDING_UNITS * torch.finfo(dtype).eps
 
 
-def _against(oracle: Oracle, spec: ModelSpec, dtype: str) -> list[tuple[Part, Check]]:
+def against(oracle: Oracle, spec: ModelSpec, dtype: str) -> list[tuple[Part, Check]]:
     """The oracle's checks, computed on the CPU with the variant's own back end if the CPU has it."""
     here = Case(
         variant="oracle", model=replace(oracle.spec, attention=spec.attention), workload=WorkloadSpec(kind="forward"),
@@ -164,5 +164,6 @@ def _against(oracle: Oracle, spec: ModelSpec, dtype: str) -> list[tuple[Part, Ch
     return [("control" if check.name.startswith("negative") else "oracle", check) for check in found]
 
 
-def _version(oracle: Oracle) -> str:
+def version_of(oracle: Oracle) -> str:
+    """Version of the oracle's library; empty if it needs none."""
     return importlib.metadata.version(oracle.library) if oracle.library else ""

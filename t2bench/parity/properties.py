@@ -11,57 +11,34 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
 
 from t2bench.attention.dispatch import takes_mask_tensor
 from t2bench.attention.verify import Check, numeric_check, scaled_error
-from t2bench.models.init import logical_parameters, mixed_seed
 from t2bench.models.transformer import build
-from t2bench.parity.weights import STD
+from t2bench.parity import continuations
+from t2bench.parity.subject import (
+    BATCH,
+    FELT,
+    LENGTH,
+    LOW_PRECISION_ROUNDING_UNITS,
+    TOLERANCE,
+    Subject,
+    equal,
+    large_weights,
+    random_batch,
+)
 from t2bench.spec.cost import num_params
 from t2bench.spec.model import ModelSpec
 
-BATCH, LENGTH, SOURCE_LENGTH, VOCAB = 3, 10, 12, 60
 CUT = 6  # tokens from here on are changed to test causality
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
-LOW_PRECISION_ROUNDING_UNITS = 32
-FELT = 1e-3  # a change of inputs that moves outputs by less is no change
-
-Batch = dict[str, Tensor]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Subject:
-    """A model under test and how exact it can be."""
-
-    spec: ModelSpec
-    model: nn.Module
-    batch: Batch
-    tolerance: float
-
-    def logits(self, batch: Batch | None = None, **more: Tensor) -> Tensor:
-        """(B, T, V), without gradients."""
-        with torch.no_grad():
-            out_BTV: Tensor = self.model(**(self.batch if batch is None else batch), **more)
-        return out_BTV
-
-
-def shrunk(spec: ModelSpec) -> ModelSpec:
-    """The variant at a width that computes in milliseconds; its axes are untouched."""
-    kv_heads = None if spec.kv_heads is None else max(1, 4 * spec.kv_heads // spec.heads)
-    return replace(
-        spec, width=32, heads=4, kv_heads=kv_heads, head_dim=None, ff=48, enc_layers=2, dec_layers=2, vocab=VOCAB,
-        vocab_multiple=min(spec.vocab_multiple, 8), position=replace(spec.position, max_len=16),
-    )  # fmt: skip
 
 
 def check_properties(
     spec: ModelSpec, *, device: torch.device | str, dtype: torch.dtype, seed: int
 ) -> tuple[Check, ...]:
-    """Check a variant, at the size that its spec says (see `shrunk`).
+    """Check a variant, at the size that its spec says (see `t2bench.parity.subject.shrunk`).
 
     Args:
         spec: the variant.
@@ -81,35 +58,8 @@ def check_properties(
     return tuple(verdict for check in PROPERTIES for verdict in check(subject))
 
 
-def large_weights(
-    spec: ModelSpec, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64, seed: int = 0
-) -> nn.Module:
-    """The spec's model in evaluation mode, with weights that make every axis matter."""
-    model = build(spec, device=device, dtype=dtype, seed=seed).eval()
-    generator = torch.Generator()
-    for name, tensor in logical_parameters(model).items():
-        generator.manual_seed(mixed_seed(seed, name))
-        draw = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-        tensor.copy_(1 + 0.1 * draw if "norm" in name and name.endswith("weight") else STD * draw)
-    return model
-
-
-def random_batch(spec: ModelSpec, *, device: torch.device | str = "cpu", seed: int = 0, length: int = LENGTH) -> Batch:
-    """Arguments of a forward pass."""
-    generator = torch.Generator().manual_seed(seed)
-    found = {"tokens_BT": torch.randint(0, spec.vocab, (BATCH, length), generator=generator).to(device)}
-    if spec.arch == "encdec":
-        source_BS = torch.randint(0, spec.vocab, (BATCH, SOURCE_LENGTH), generator=generator)
-        found["source_BS"] = source_BS.to(device)
-    return found
-
-
 def _one(name: str, passed: bool, detail: str) -> list[Check]:
     return [Check(name=name, passed=passed, detail=detail)]
-
-
-def _equal(subject: Subject, name: str, found: Tensor, wanted: Tensor, what: str) -> list[Check]:
-    return [numeric_check(name, scaled_error(found, wanted), subject.tolerance, what)]
 
 
 def causality(subject: Subject) -> list[Check]:
@@ -122,7 +72,7 @@ def causality(subject: Subject) -> list[Check]:
     felt = scaled_error(after_BTV[:, CUT:], before_BTV[:, CUT:]) > FELT
     what = f"earlier outputs after tokens from position {CUT} on changed"
     return [
-        *_equal(subject, "causality", after_BTV[:, :CUT], before_BTV[:, :CUT], what),
+        *equal(subject, "causality", after_BTV[:, :CUT], before_BTV[:, :CUT], what),
         *_one("tokens are read", felt, "changed tokens change their own outputs" if felt else "tokens change nothing"),
     ]
 
@@ -147,15 +97,15 @@ def padding(subject: Subject) -> list[Check]:
         alone = {name: x[row : row + 1] for name, x in subject.batch.items()}
         alone[side] = alone[side][:, :length]
         one_TV, other_TV, alone_TV = one_BTV[row, valid], other_BTV[row, valid], subject.logits(alone)[0]
-        found += _equal(subject, f"padding ignored, {length} of {full}", other_TV, one_TV, "outputs with other padding")
-        found += _equal(subject, f"padding as if absent, {length} of {full}", one_TV, alone_TV, "outputs with padding")
+        found += equal(subject, f"padding ignored, {length} of {full}", other_TV, one_TV, "outputs with other padding")
+        found += equal(subject, f"padding as if absent, {length} of {full}", one_TV, alone_TV, "outputs with padding")
     return found
 
 
 def batch_invariance(subject: Subject) -> list[Check]:
     """A sequence's output does not depend on the other sequences of its batch."""
     alone = [subject.logits({name: x[row : row + 1] for name, x in subject.batch.items()}) for row in range(BATCH)]
-    return _equal(subject, "batch invariance", torch.cat(alone), subject.logits(), "sequences alone and in a batch")
+    return equal(subject, "batch invariance", torch.cat(alone), subject.logits(), "sequences alone and in a batch")
 
 
 def permutation(subject: Subject) -> list[Check]:
@@ -218,4 +168,9 @@ PROPERTIES: tuple[Callable[[Subject], list[Check]], ...] = (
     parameters,
     gradients,
     state_dict,
+    continuations.decoding,
+    continuations.packing,
+    continuations.documents,
+    continuations.segments,
+    continuations.window,
 )

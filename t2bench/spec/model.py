@@ -106,7 +106,7 @@ class ModelSpec:
         cache: what decoding keeps: all keys and values (`on`), the same in buffers of fixed size (`static`), or nothing
             (`off`: everything is computed again for each token). Implementation axis.
         checkpoint: activations are computed again in the backward pass instead of kept: of whole layers (`full`) or
-            of everything in them but matrix products and attention (`selective`). Implementation axis.
+            of everything in them but linear layers and fused attention (`selective`). Implementation axis.
         quant: weights in 8 or 4 bits (`int8wo`, `int4wo`), activations too (`int8dyn`, `fp8`), by torchao.
             Approximation axis: costs quality.
 
