@@ -23,7 +23,7 @@ from t2bench.gate.counted import Counted, counted_cases
 from t2bench.gate.exact import exact, stale
 from t2bench.gate.judge import PASS
 from t2bench.gate.policy import Policy, policy_of
-from t2bench.gate.results import GateReport, GateRow, Layer
+from t2bench.gate.results import LAYERS, GateReport, GateRow, Layer
 from t2bench.gate.verdict import Findings, concluded
 from t2bench.runner.codebase import own_commit
 from t2bench.runner.devices import choose_device
@@ -61,6 +61,11 @@ def gate(request: Request, observer: Observer) -> GateReport:
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
     suite, policy = load(request, observer)
     plan = expand(suite, only=request.only)
+    asked = request.base is not None or request.base_python is not None
+    if not asked:
+        stored.check(request.baselines, suite.name)
+    if not policy.exact and not (asked and policy.margins and not request.exact_only):
+        return _nothing_to_judge(suite)
     with base_for(request, suite, plan.cases) as base:
         if base is not None and base.variant:
             plan = replace(plan, cases=tuple(case for case in plan.cases if case.variant != base.variant))
@@ -72,6 +77,22 @@ def gate(request: Request, observer: Observer) -> GateReport:
     report = replace(report, rows=tuple(replace(row, line=_line(suite, row.case)) for row in report.rows))
     report.save(request.options.path)
     return report
+
+
+def _nothing_to_judge(suite: Suite) -> GateReport:
+    """The answer to a gate in which every metric is off; nothing is measured for it."""
+    why = "every metric is off"
+    blank = GateReport(
+        suite=suite.name,
+        suite_path=suite.source,
+        base="nothing",
+        candidate="this code",
+        verdict="inconclusive",
+        exit_code=3,
+        headline="",
+        version=__version__,
+    )
+    return concluded(blank, Findings(rows=(), skipped=dict.fromkeys(LAYERS, why)))
 
 
 def with_code(request: Request, suite: Suite) -> GateOptions:
@@ -110,7 +131,7 @@ def count(job: GateJob) -> dict[str, Counted]:
 
 
 def _judge(request: Request, suite: Suite, policy: Policy, base: Base | None, job: GateJob) -> GateReport:
-    # A baseline that is not there is said before anything is measured.
+    # One that does not hold here is said before anything is counted.
     held = None if base else stored.find(request.baselines, suite.name, job.environment)
     new = count(job)
     refused = {refusal.case.id: refusal.reason for refusal in job.refusals}
@@ -242,6 +263,7 @@ def _past(request: Request, suite: Suite, job: GateJob, names: Sequence[str]) ->
 def _against_anchor(request: Request, suite: Suite, job: GateJob, new: Mapping[str, Counted]) -> list[GateRow]:
     """The slow ratchet: what many accepted steps add up to since the anchor was pinned."""
     try:
+        stored.check(request.baselines, suite.name)
         found, _ = stored.find(request.baselines, suite.name, job.environment)
     except stored.BaselineError:
         return []

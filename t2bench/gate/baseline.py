@@ -175,8 +175,25 @@ def read(path: Path) -> Baseline:
         raise BaselineError(f"{path}: not a baseline of t2bench ({error})") from error
 
 
+def check(root: Path, suite: str) -> None:
+    """Say before anything is measured that there is no baseline, or a damaged one.
+
+    Raises:
+        BaselineError: none, or one that cannot be used.
+    """
+    paths = sorted((root / suite).glob("*.json"))
+    for path in paths:
+        read(path)
+    if not paths:
+        raise BaselineError(
+            f"{root / suite}: no baseline of suite {suite}; `t2bench baseline accept {suite}` makes one"
+        )
+
+
 def find(root: Path, suite: str, environment: Mapping[str, Any]) -> tuple[Baseline, Path]:
     """The baseline that speaks for this machine: its own, or one of another machine whose counters hold here.
+
+    To be called after `check`.
 
     Raises:
         BaselineError: there is none that does; or one is damaged (it might have been the one).
@@ -194,9 +211,7 @@ def find(root: Path, suite: str, environment: Mapping[str, Any]) -> tuple[Baseli
         if not why:
             return found, path
         reasons.append(f"{path}: {why}")
-    if reasons:
-        raise BaselineError("no baseline of this machine, and none that holds here: " + "; ".join(reasons))
-    raise BaselineError(f"{root / suite}: no baseline of suite {suite}; `t2bench baseline accept {suite}` makes one")
+    raise BaselineError("no baseline of this machine, and none that holds here: " + "; ".join(reasons))
 
 
 def write(root: Path, baseline: Baseline, *, action: str, why: str, commit: str | None) -> Path:
