@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import Any
 
@@ -119,7 +120,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         part: [v for v in row["verdicts"] if v["part"] == part] for part in ("truth", "property", "oracle", "control")
     }
     counts = [f"{sum(v['passed'] for v in by_part[part])}/{len(by_part[part])}" for part in ("truth", "property")]
-    oracle = max(by_part["oracle"], key=lambda v: v["error"] / v["tolerance"], default=None)
+    oracle = max(by_part["oracle"], key=_excess, default=None)
     control = by_part["control"][0] if by_part["control"] else None
     return [
         row["variant"],
@@ -130,6 +131,11 @@ def _cells(row: dict[str, Any]) -> list[str]:
         _number(oracle["tolerance"]) if oracle else "",
         _number(control["error"]) if control else "",
     ]
+
+
+def _excess(verdict: dict[str, Any]) -> float:
+    """Error in units of what is allowed; an error that is no number is the largest."""
+    return math.inf if verdict["error"] is None else float(verdict["error"] / verdict["tolerance"])
 
 
 def _number(value: float | None) -> str:
