@@ -20,7 +20,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from t2bench.attention.dispatch import REFERENCE, takes_mask_tensor
+from t2bench.attention.dispatch import REFERENCE
+from t2bench.attention.features import Features
 from t2bench.attention.verify import (
     Check,
     backend_checks,
@@ -33,17 +34,16 @@ from t2bench.attention.verify import (
 from t2bench.attention.witness import observe
 from t2bench.models.attention import Attention
 from t2bench.models.init import load_logical, logical_parameters, mixed_seed
-from t2bench.models.loss import IGNORE
 from t2bench.models.precision import PRECISIONS
 from t2bench.models.recurrent import Recurrent
 from t2bench.models.recurrent_reference import by_definition
 from t2bench.models.transformer import Transformer, build
+from t2bench.models.trial import Batch, can_be_ragged, logits, make_batch, ragged, shrunk, step
 from t2bench.models.truth_own import check_own
+from t2bench.models.truth_properties import property_checks
 from t2bench.spec.case import Case
 from t2bench.spec.model import ModelSpec
 
-MAX_LAYERS = 2
-MAX_VOCAB = 256
 MAX_LENGTH = 24
 CHUNK_TOKENS = 14  # small enough that the chunked loss has several chunks, the last one partial
 GAIN = 1.7
@@ -55,8 +55,6 @@ GRADIENT_ROUNDING_UNITS = 32  # always allowed in 16 bits: a ReLU near its kink 
 OPERATOR_LENGTH = 96
 
 GRADIENTS = "numerics: gradients"
-
-Batch = dict[str, Tensor]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +90,7 @@ def check_case(case: Case, *, device: torch.device | str) -> tuple[Check, ...]:
         backward=case.workload.backward,
         dtype=precision.compute,
         device=device,
+        features=Features.of(spec),
         length=case.length,
         seed=case.seed,
     )
@@ -126,13 +125,11 @@ def check(
         return check_own(
             spec, device=device, dtype=dtype, rounding=rounding or dtype, seed=seed, length=length, trains=trains
         )
-    small = dataclasses.replace(
-        spec,
-        enc_layers=min(spec.enc_layers, MAX_LAYERS),
-        dec_layers=min(spec.dec_layers, MAX_LAYERS),
-        vocab=min(spec.vocab, MAX_VOCAB),
-    )
-    batch = _batch(small, min(length, MAX_LENGTH), seed, device)
+    small_length = min(length, MAX_LENGTH)
+    small = shrunk(spec, small_length)
+    plain_batch = batch = make_batch(small, small_length, seed, device)
+    if spec.padding != "mask" and can_be_ragged(spec):
+        batch = ragged(small, batch)
     rounding = rounding or dtype
     gain = GAIN if torch.finfo(rounding).bits >= 32 else LOW_PRECISION_GAIN
     model = _variant(small, device, dtype, seed, gain)
@@ -149,24 +146,10 @@ def check(
         allowed = _allowed(rounding, error)
         checks += _operator(spec, device, rounding, seed, length, trains)
         checks += _observed(model, batch, trains)
-        if model.decoder is not None:
-            checks.append(_causality(model, batch, allowed))
-        checks += _padding(model, batch, allowed)
-    except RuntimeError as failure:
+        checks += property_checks(model, plain_batch, allowed)
+    except (RuntimeError, ValueError) as failure:
         return (refused(spec.attention, failure),)
     return tuple(checks)
-
-
-def _batch(spec: ModelSpec, length: int, seed: int, device: torch.device | str) -> Batch:
-    """Two sequences of tokens, their labels (a few of them to be ignored), and a shorter source."""
-    generator = torch.Generator().manual_seed(seed)
-    tokens_BT = torch.randint(0, spec.vocab, (2, length + 1), generator=generator)
-    labels_BT = tokens_BT[:, 1:].clone()
-    labels_BT[1, : length // 3] = IGNORE
-    batch = {"tokens": tokens_BT[:, :-1], "labels": labels_BT}
-    if spec.arch == "encdec":
-        batch["source"] = torch.randint(0, spec.vocab, (2, max(1, length - 3)), generator=generator)
-    return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 def _variant(spec: ModelSpec, device: torch.device | str, dtype: torch.dtype, seed: int, gain: float) -> Transformer:
@@ -187,22 +170,18 @@ def _variant(spec: ModelSpec, device: torch.device | str, dtype: torch.dtype, se
 
 def _plain(spec: ModelSpec, like: Transformer, device: torch.device | str, dtype: torch.dtype) -> Transformer:
     """The plain implementation of the same function, with the weights of `like`."""
-    plain = dataclasses.replace(spec, attention="math", projections="separate", loss="dense")
+    plain = dataclasses.replace(
+        spec, attention="math", padding="mask", projections="separate", loss="dense", checkpoint="off"
+    )
     model = build(plain, device=device, dtype=dtype).eval()
     load_logical(model, logical_parameters(like))
     return model
 
 
-def _logits(model: Transformer, batch: Mapping[str, Tensor], **lengths: Tensor) -> Tensor:
-    with torch.no_grad():
-        logits_BTV: Tensor = model(batch["tokens"], source_BS=batch.get("source"), **lengths)
-    return logits_BTV
-
-
 def _results(model: Transformer, batch: Batch, trains: bool) -> Results:
-    logits_BTV = _logits(model, batch)
+    logits_BTV = logits(model, batch)
     model.zero_grad(set_to_none=True)
-    loss = _step(model, batch, trains)
+    loss = step(model, batch, trains)
     return Results(values=(logits_BTV, loss), gradients=logical_parameters(model, grad=True))
 
 
@@ -288,6 +267,7 @@ def _operator(
         backward=trains,
         dtype=dtype,
         device=device,
+        features=Features.of(spec),
         length=min(length, OPERATOR_LENGTH),
         seed=seed,
     )
@@ -297,57 +277,9 @@ def _operator(
 def _observed(model: Transformer, batch: Batch, trains: bool) -> tuple[Check, ...]:
     """The back end that runs in the mode that will be timed: with the spec's dropout if it trains."""
     with observe() as seen:
-        _step(model.train(trains), batch, trains)
+        step(model.train(trains), batch, trains)
     model.eval()
     if not model.spec.attends:
         found = ", ".join(seen.kernels)
         return (Check(name="backend", passed=not found, detail=f"no attention was requested, {found or 'none'} ran"),)
     return backend_checks(model.spec.attention, seen, backward=trains)
-
-
-def _step(model: Transformer, batch: Batch, trains: bool) -> Tensor:
-    """Loss, and backward from it if it trains."""
-    with torch.set_grad_enabled(trains):
-        loss = model.loss(model.hidden(batch["tokens"], source_BS=batch.get("source")), batch["labels"])
-        if trains:
-            loss.backward()  # type: ignore[no-untyped-call]
-    return loss.detach()
-
-
-def _causality(model: Transformer, batch: Batch, allowed: float) -> Check:
-    """Changing later tokens leaves earlier logits alone, and does change later ones."""
-    length = batch["tokens"].shape[1]
-    cut = max(1, 2 * length // 3)
-    changed = {**batch, "tokens": batch["tokens"].clone()}
-    changed["tokens"][:, cut:] = (changed["tokens"][:, cut:] + 1) % model.spec.vocab
-    before_BTV, after_BTV = _logits(model, batch), _logits(model, changed)
-    error = scaled_error(after_BTV[:, :cut], before_BTV[:, :cut])
-    if cut < length and torch.equal(after_BTV[:, cut:], before_BTV[:, cut:]):
-        return Check(name="causality", passed=False, detail="changing tokens changes no logits, not even their own")
-    return numeric_check("causality", error, allowed, f"earlier logits after tokens from position {cut} on changed")
-
-
-def _padding(model: Transformer, batch: Batch, allowed: float) -> list[Check]:
-    """What stands in padding does not matter, and a padded sequence equals the same one unpadded."""
-    spec = model.spec
-    side = "source" if spec.arch == "encdec" else "tokens"
-    argument = "source_lengths_B" if spec.arch == "encdec" else "lengths_B"
-    device = batch["tokens"].device
-    if spec.arch != "decoder" and not takes_mask_tensor(spec.attention, device.type):
-        detail = f"does not apply: {spec.attention} takes no padding mask on {device.type}, so batches have none"
-        return [Check(name="padding", passed=True, detail=detail)]
-    full = batch[side].shape[1]
-    kept = max(1, full - 5)
-    lengths_B = torch.tensor([full, kept], device=device)
-    valid = slice(None) if spec.arch == "encdec" else slice(kept)
-    changed = {**batch, side: batch[side].clone()}
-    changed[side][1, kept:] = (changed[side][1, kept:] + 1) % spec.vocab
-    alone = {name: tensor[1:] for name, tensor in batch.items()}
-    alone[side] = alone[side][:, :kept]
-    padded_TV = _logits(model, batch, **{argument: lengths_B})[1, valid]
-    other_TV = _logits(model, changed, **{argument: lengths_B})[1, valid]
-    alone_TV = _logits(model, alone)[0]
-    return [
-        numeric_check("padding: ignored", scaled_error(other_TV, padded_TV), allowed, "logits with other padding"),
-        numeric_check("padding: unpadded", scaled_error(alone_TV, padded_TV), allowed, "logits without padding"),
-    ]
