@@ -32,7 +32,7 @@ FORWARD: dict[str, str] = {
     "_flash_attention_forward": "sdpa_flash",  # of nested tensors
     "_efficient_attention_forward": "sdpa_efficient",
     "_varlen_attn": "varlen",
-    "additive_steps": "math",  # attention inside a recurrent layer
+    "_additive_steps": "math",  # attention inside a recurrent layer
     "flex_attention": "flex",
     "fa2": "fa2",
     "fa3": "fa3",
@@ -58,7 +58,7 @@ _KERNELS = {
     "fmha_cutlass": "sdpa_efficient",
 }
 
-_library = torch.library.Library("t2bench", "DEF")  # type: ignore[no-untyped-call]
+_library = torch.library.Library("t2bench_marks", "DEF")  # type: ignore[no-untyped-call]
 _MARKED = tuple(name for name in FORWARD if not name.startswith("_"))
 for _name in (*_MARKED, *(f"{name}_backward" for name in _MARKED)):
     _library.define(f"{_name}(Tensor x) -> ()")  # type: ignore[no-untyped-call]
@@ -186,9 +186,9 @@ def marked(name: str, run: Callable[[], Result], *, hidden: bool = True) -> Resu
     with unwatched() if hidden else nullcontext():
         result = run()
     out: Any = result[0] if isinstance(result, tuple) else result
-    getattr(torch.ops.t2bench, name)(out.detach())
+    getattr(torch.ops.t2bench_marks, name)(out.detach())
     if out.requires_grad:
-        out.register_hook(lambda gradient: getattr(torch.ops.t2bench, f"{name}_backward")(gradient.detach()))
+        out.register_hook(lambda gradient: getattr(torch.ops.t2bench_marks, f"{name}_backward")(gradient.detach()))
     return result
 
 
