@@ -132,6 +132,9 @@ def worker_environment(threads: int) -> dict[str, str]:
     explicit attention at L=2048 (583 against 326 ms a step; flash attention: no difference), and how the threshold
     moves differs from process to process (103 to 129 ms at L=1024): a handicap and a noise of the allocator, which
     would be read as the price of an attention kernel.
+
+    torch.compile compiles in the worker itself: its pool of processes would outlive the compilation, beside what is
+    being timed.
     """
     defaults = {
         "OMP_WAIT_POLICY": "passive",
@@ -139,6 +142,7 @@ def worker_environment(threads: int) -> dict[str, str]:
         "KMP_BLOCKTIME": "0",
         "MALLOC_MMAP_MAX_": "0",
         "MALLOC_TRIM_THRESHOLD_": str(2**62),
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",
     }
     kept = {name: os.environ.get(name, value) for name, value in defaults.items()}
     return {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **kept}

@@ -77,12 +77,14 @@ class GrowingLayer:
     Args:
         window: tokens that a query sees, itself included; None for all. Older ones are dropped.
         reserve: tokens to make room for at once.
+        dtype: of the buffers; None: that of the keys. Under autocast a norm leaves them wider than attention needs.
     """
 
-    def __init__(self, window: int | None = None, reserve: int = 0) -> None:
+    def __init__(self, window: int | None = None, reserve: int = 0, dtype: torch.dtype | None = None) -> None:
         self.cross: KeysValues | None = None
         self.distances: Tensor | None = None
         self._window = window
+        self._dtype = dtype
         self._reserve = reserve if window is None else min(reserve, 2 * window)
         self._buffers: KeysValues | None = None
         self._begin = self._end = 0  # what is kept, as places in the buffers
@@ -121,7 +123,7 @@ class GrowingLayer:
         batch, heads, size, head_dim = kept[0].shape
         made = []
         for x_BGSK in kept:
-            buffer_BGCK = x_BGSK.new_empty(batch, heads, capacity, head_dim)
+            buffer_BGCK = x_BGSK.new_empty(batch, heads, capacity, head_dim, dtype=self._dtype)
             buffer_BGCK[:, :, :size] = x_BGSK
             made.append(buffer_BGCK)
         self._buffers = (made[0], made[1])
@@ -134,11 +136,12 @@ class GrowingCache:
     Args:
         spec: the variant.
         limit: tokens that will come, if known: room is made for them at once.
+        dtype: of the buffers; None: that of the keys.
     """
 
-    def __init__(self, spec: ModelSpec, limit: int = 0) -> None:
+    def __init__(self, spec: ModelSpec, limit: int = 0, dtype: torch.dtype | None = None) -> None:
         self.limit: int | None = None
-        self.layers = tuple(GrowingLayer(window, limit) for window in kept_windows(spec))
+        self.layers = tuple(GrowingLayer(window, limit, dtype) for window in kept_windows(spec))
         self.length = 0
         self.source: Source | None = None
 
@@ -178,8 +181,9 @@ class StaticLayer:
         return self.cross_buffers if self._owner.begun else None
 
     @cross.setter
-    def cross(self, made: KeysValues) -> None:
+    def cross(self, made: KeysValues | None) -> None:
         assert self.cross_buffers is not None
+        assert made is not None
         for buffer_BGSK, x_BGSK in zip(self.cross_buffers, made, strict=True):
             buffer_BGSK.copy_(x_BGSK)
 
@@ -191,7 +195,7 @@ class StaticLayer:
             if positions_T is None:
                 buffer_BGCK[:, :, :num_new] = x_BGTK
             else:
-                buffer_BGCK.index_copy_(2, positions_T, x_BGTK)
+                buffer_BGCK.index_copy_(2, positions_T, x_BGTK.to(buffer_BGCK.dtype))
         return (k_BGTK, v_BGTK) if positions_T is None else self.buffers
 
 

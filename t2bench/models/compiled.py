@@ -13,10 +13,9 @@ What reads a prompt or an encoder's source once is compiled without CUDA graphs:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -65,8 +64,7 @@ def wrap(function: Function, mode: str, *, graphs: bool = True) -> Function:
     if mode == "off":
         return function
     chosen = mode if graphs else WITHOUT_GRAPHS.get(mode, mode)
-    compiled: Function = torch.compile(function, mode=chosen, dynamic=False)
-    return compiled
+    return cast(Function, torch.compile(function, mode=chosen, dynamic=False))
 
 
 def wrap_parts(model: nn.Module, mode: str) -> None:
@@ -94,30 +92,22 @@ def report() -> Compiled:
     )
 
 
-@contextmanager
-def explained() -> Iterator[None]:
-    """Say in words that a machine has no compiler.
-
-    Raises:
-        Unsupported: torch found no working compiler for this device.
-    """
-    try:
-        yield
-    except Exception as error:
-        causes, cause = [], error
-        while cause is not None and cause not in causes:
-            causes.append(cause)
-            cause = getattr(cause, "inner_exception", None) or cause.__cause__  # type: ignore[assignment]
-        if not any(type(each).__name__ in NO_COMPILER for each in causes):
-            raise
-        first_line = str(causes[-1]).strip().splitlines()[0]
-        raise Unsupported(
-            f"torch.compile found no working compiler ({first_line}); install g++ (CPU) or triton (CUDA), or compile: off"
-        ) from error
+def without_compiler(error: BaseException) -> Unsupported | None:
+    """The reason in words if torch failed for want of a working compiler for this device; None for other errors."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = getattr(cause, "inner_exception", None) or cause.__cause__
+    if not any(type(each).__name__ in NO_COMPILER for each in chain):
+        return None
+    first_line = str(chain[-1]).strip().splitlines()[0]
+    cure = "install g++ (for CPUs) or triton (for CUDA), or set compile: off"
+    return Unsupported(f"torch.compile found no working compiler ({first_line}); {cure}")
 
 
 def attention_backends(step: Callable[[], object], requested: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Which attention kernels a compiled step runs, read off the profiler: a dispatch mode would stop the compiled code.
+    """Which attention kernels a compiled step runs, read off the profiler: under a dispatch mode nothing is compiled.
 
     Unfused attention is taken apart by the compiler and shows no operator of its own, so a step without any fused
     kernel has run what was requested if that was unfused.

@@ -136,7 +136,8 @@ def rotate(x_BTHK: Tensor, rotation: Rotation) -> Tensor:
         return torch.cat((rotate(x_BTHR, rotation), rest_BTHK), dim=-1)
     if not interleaved:
         cos_T1R, sin_T1R = rotation
-        return x_BTHK * cos_T1R + x_BTHK.roll(rotary_dim // 2, dims=-1) * sin_T1R
+        # Under autocast the tables are float32, as the stream is, and queries and keys are not.
+        return (x_BTHK * cos_T1R + x_BTHK.roll(rotary_dim // 2, dims=-1) * sin_T1R).to(x_BTHK.dtype)
     wide_BTHR = x_BTHK.to(torch.promote_types(x_BTHK.dtype, torch.float32))
     z_BTHP = torch.view_as_complex(wide_BTHR.view(*x_BTHK.shape[:-1], -1, 2)) * rotation[0]
     return torch.view_as_real(z_BTHP).flatten(-2).to(x_BTHK.dtype)

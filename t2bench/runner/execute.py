@@ -113,7 +113,9 @@ def execute(suite: Suite, plan: Plan, options: Options, observer: Observer) -> P
             total = suite.measure.launches * len(plan.groups)
             observer.note(f"continuing {path}: {launches} of {total} launches are done")
         with tempfile.TemporaryDirectory(prefix="t2bench-") as scratch:
-            start = launcher(options.isolation, env.worker_environment(threads))
+            # Launches share compiled code, and runs do not: each run pays once for what it compiles.
+            inductor = {"TORCHINDUCTOR_CACHE_DIR": str(Path(scratch) / "inductor")}
+            start = launcher(options.isolation, {**env.worker_environment(threads), **inductor})
             try:
                 machine = look_at(start, suite, plan, threads, options.plugins)
                 tokens, data = write_token_files(plan, options.data, Path(scratch))

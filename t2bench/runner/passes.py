@@ -15,7 +15,12 @@ from t2bench.spec.case import Case, Refusal
 from t2bench.spec.model import AXIS_KINDS, ModelSpec
 
 # How far two runs of the same mathematics may differ in the loss of the first step, relative.
-LOSS_TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2, "fp16": 1e-2}
+LOSS_TOLERANCE = {
+    **{"fp32": 1e-3, "tf32": 1e-2, "bf16": 3e-2, "fp16": 1e-2},
+    **{"bf16_autocast": 3e-2, "fp16_autocast": 1e-2},
+}
+# The same where one of them approximates the mathematics (quantization), however good the dtype is.
+APPROXIMATE_LOSS_TOLERANCE = 0.1
 TRUTH_LENGTH = 64  # a short input keeps the float64 reference cheap; attention is also checked at its own length
 
 
@@ -145,14 +150,21 @@ def disagreement(case: Case, loss: float, other: Case, other_loss: float) -> str
     if not same_function(case.model, other.model):
         return None
     tolerance = LOSS_TOLERANCE[case.dtype]
+    if approximates(case.model, other.model):
+        tolerance = max(tolerance, APPROXIMATE_LOSS_TOLERANCE)
     if math.isfinite(loss) and math.isclose(loss, other_loss, rel_tol=tolerance, abs_tol=tolerance):
         return None
     return f"first loss {loss:.6g} differs from {other.variant}'s {other_loss:.6g} although the mathematics is the same"
 
 
 def same_function(a: ModelSpec, b: ModelSpec) -> bool:
-    """Whether two variants differ in implementation axes only."""
-    return all(AXIS_KINDS[axis] == "implementation" for axis in a.delta(b))
+    """Whether two variants differ in how they compute only, be it exactly or approximately."""
+    return all(AXIS_KINDS[axis] != "function" for axis in a.delta(b))
+
+
+def approximates(a: ModelSpec, b: ModelSpec) -> bool:
+    """Whether two variants differ in an axis that approximates."""
+    return any(AXIS_KINDS[axis] == "approximation" for axis in a.delta(b))
 
 
 def fits_together(cases: Sequence[Case], predicted: Mapping[str, float], limit_bytes: int) -> bool:

@@ -27,7 +27,8 @@ class Planted:
 
     def __init__(self, workload: Workload, plant: Mapping[str, Any]) -> None:
         self._workload, self._plant = workload, plant
-        self.phases, self.held = workload.phases, workload.held
+        self.phases, self.latencies = workload.phases, workload.latencies
+        self.tokens, self.held = workload.tokens, workload.held
 
     def step(self, mark: Mark) -> Any:
         """One step, and what was planted."""

@@ -22,6 +22,8 @@ from t2bench.spec.case import Case
 from t2bench.spec.suite import Limits, Measure
 
 SETTLE_BELOW_S = 1.0  # a step shorter than this is preceded, in each turn, by one untimed step that refills the caches
+# What a compiled case may need beyond its limit, at its first steps: max-autotune measures many kernels.
+COMPILE_TIMEOUT_S = 900.0
 TURN_COLUMNS = ("round", "position", "start_s", "wait_s", "contended", "calls", "host_bound")
 
 
@@ -87,6 +89,10 @@ class Bench:
         planted = {"plant": dict(side.plant)} if side.plant else {}
         return {"op": op, "case": payload, "tokens": None if tokens is None else str(tokens), **planted, **more}
 
+    def timeout_s(self, case: Case) -> float:
+        """Seconds that a worker may take to answer about `case`."""
+        return self.limits.case_timeout_s + (0.0 if case.model.compile == "off" else COMPILE_TIMEOUT_S)
+
     def ask_fresh(self, op: str, case: Case) -> dict[str, Any]:
         """Do `op` with `case` in a process of its own.
 
@@ -95,7 +101,7 @@ class Bench:
         """
         worker = self.open(case)
         try:
-            return worker.ask(self.job(op, case), self.limits.case_timeout_s)
+            return worker.ask(self.job(op, case), self.timeout_s(case))
         finally:
             worker.close()
 
@@ -155,14 +161,15 @@ def _shuffled(players: list[_Player], seed: int, launch: int) -> list[_Player]:
 
 
 def _play(bench: Bench, players: list[_Player], launch: int, watch: Callable[[str], None]) -> None:
-    limits, measure = bench.limits, bench.measure
+    measure = bench.measure
     first_order = _shuffled(players, bench.seed, launch)
     for player in first_order:
         watch(f"warming up {player.case.id}")
         with _failing(player):
             player.worker = bench.open(player.case)
-            player.worker.ask(bench.job("open", player.case), limits.case_timeout_s)
-            player.warm = player.worker.ask({"op": "warm", "measure": asdict(measure)}, limits.case_timeout_s)
+            timeout_s = bench.timeout_s(player.case)
+            player.worker.ask(bench.job("open", player.case), timeout_s)
+            player.warm = player.worker.ask({"op": "warm", "measure": asdict(measure)}, timeout_s)
             player.busy_s += player.warm["busy_s"]
     alive = [p for p in players if p.worker is not None]
     if not alive:
@@ -226,13 +233,14 @@ def _record(bench: Bench, player: _Player, launch: int, interleave: str) -> Reco
         for name in player.samples[0]["metrics"]
     }
     step_s = sampled["step_time_s"].value
+    tokens = player.warm.get("tokens", player.case.tokens)
     return bench.recorder.record(
         player.case,
         "time",
         launch=launch,
         status=status,
         reason=reason,
-        values={"tokens_per_s": player.case.tokens / step_s if step_s else None},
+        values={"tokens_per_s": tokens / step_s if step_s else None},
         sampled=sampled,
         turns={name: [s[name] for s in player.samples] for name in TURN_COLUMNS},
         observed=observed,

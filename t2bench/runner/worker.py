@@ -53,7 +53,7 @@ def _answer(session: _Session, message: Mapping[str, Any]) -> tuple[dict[str, An
         operation = getattr(session, f"on_{message['op']}")
         return {"ok": True, **operation(message)}, False
     except Exception as error:
-        status, reason = classify_error(error)
+        status, reason = classify_error(_in_words(error))
         if status == "error":
             import traceback
 
@@ -135,6 +135,7 @@ class _Session:
 
     def on_rows(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Attention at the case's own length: some rows against the float64 definition."""
+        from t2bench.attention.features import Features
         from t2bench.attention.rows import check_rows
         from t2bench.models.precision import PRECISIONS
 
@@ -158,6 +159,7 @@ class _Session:
                 backward=case.workload.trains,
                 dtype=PRECISIONS[case.dtype].compute,
                 device=self.device,
+                features=Features.of(model),
                 seed=case.seed,
             )
         ]
@@ -165,30 +167,10 @@ class _Session:
 
     def on_counters(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Exact counters of one real step, the kernels it ran, and its loss."""
-        from t2bench.attention.witness import observe
-        from t2bench.meters.counters import count
+        from t2bench.workloads.counting import count_case
 
-        case = self._case(message)
-        workload = self._build(case, message)
-        losses = []
-        counts = count(lambda: losses.append(workload.step(_no_mark)), held=workload.held)
-        with observe() as seen:
-            workload.step(_no_mark)
-        metrics: dict[str, float | None] = {
-            "executed_flops": None if counts.uncounted else counts.executed_flops,
-            "saved_for_backward_bytes": counts.saved_bytes,
-            "tracked_peak_bytes": counts.peak_bytes,
-            "bytes_touched": counts.bytes_touched,
-        }
-        observed = {
-            "backends": sorted(seen.backends),
-            "kernels": list(seen.kernels),
-            "uncounted": list(counts.uncounted),
-            "ops": counts.ops,
-            "checksum": _finite(float(losses[0])),
-            "settings": self.settings,
-            **self.origin,
-        }
+        metrics, facts = count_case(self._case(message), lambda case: self._build(case, message))
+        observed = {**facts, "checksum": _finite(facts["checksum"]), "settings": self._in_force(), **self.origin}
         return {"metrics": metrics, "observed": observed}
 
     def on_memory(self, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,7 +187,7 @@ class _Session:
             "metrics": {name: metric.value for name, metric in meter.metrics.items()},
             "observed": {
                 "steps": MEMORY_STEPS,
-                "settings": self.settings,
+                "settings": self._in_force(),
                 **self.origin,
                 "allocator": "gives back freed blocks" if gives_back else "as it comes",
             },
@@ -217,6 +199,7 @@ class _Session:
 
         case = self._case(message)
         began = time.perf_counter()
+        self.case = case
         self.workload = self._build(case, message)
         cache: CachePolicy = "cold" if case.workload.kind == "attention" and self.device != "cpu" else "as_is"
         self.clock = make_clock(self.device, cache=cache, origin_s=0.0)
@@ -228,6 +211,7 @@ class _Session:
         """Warm up until steady; the first call's loss is the launch's checksum."""
         from t2bench.meters.clock import calibrate_calls
         from t2bench.meters.steady import warm_up
+        from t2bench.workloads.counting import compilation
 
         measure = message["measure"]
         began = time.perf_counter()
@@ -252,11 +236,13 @@ class _Session:
             "steady": result.steady,
             "step_s": step_s,
             "calls": calls,
+            "tokens": self.workload.tokens,
             "build_s": self.build_s,
             "busy_s": time.perf_counter() - began,
             "observed": {
                 "checksum": _finite(float(checksum)),
-                "settings": self.settings,
+                **compilation(self.case),
+                "settings": self._in_force(),
                 "cache_policy": self.cache_policy,
                 "threads": self.threads,
                 **self.origin,
@@ -266,25 +252,37 @@ class _Session:
     def on_turn(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """One sample: untimed steps that refill the caches, then the timed window."""
         from t2bench.meters.contention import Contention, contended
+        from t2bench.workloads.counting import compilation
+        from t2bench.workloads.latency import shared_out
 
         began = time.perf_counter()
         for _ in range(message["settle"]):
             self.workload.step(_no_mark)
-        before = Contention.read()
+        compiled, before = compilation(self.case), Contention.read()
         timing = self.clock.turn(self.workload.step, message["calls"], self.workload.phases)
         delta = before.until(Contention.read())
         metrics = {"step_time_s": timing.step_time_s}
-        if len(self.workload.phases) > 1:
+        if self.workload.latencies:
+            metrics |= shared_out(self.workload.latencies, timing.phase_times_s)
+        elif len(self.workload.phases) > 1:
             metrics |= {f"{phase}_time_s": seconds for phase, seconds in timing.phase_times_s.items()}
         return {
             "metrics": metrics,
             "start_s": timing.start_s,
             "wait_s": delta.wait_s,
-            "contended": contended(delta, timing.wall_s, self.threads),
+            # A turn in which something was compiled again is as little worth as one that had to wait.
+            "contended": contended(delta, timing.wall_s, self.threads) or compilation(self.case) != compiled,
             "calls": timing.calls,
             "host_bound": timing.host_bound,
             "busy_s": time.perf_counter() - began,
         }
+
+    def _in_force(self) -> dict[str, Any]:
+        """The settings, and the precision that the case has set."""
+        import torch
+
+        precision = torch.get_float32_matmul_precision()
+        return {**self.settings, "matmul_precision": precision, "tf32": precision != "highest"}
 
     def _case(self, message: Mapping[str, Any]) -> Case:
         """The message's case, with the user's code imported if it needs that."""
@@ -307,6 +305,13 @@ class _Session:
 
             return Planted(workload, message["plant"])
         return workload
+
+
+def _in_words(error: Exception) -> Exception:
+    """The error, or what it means to a user where torch does not say it."""
+    from t2bench.models.compiled import without_compiler
+
+    return without_compiler(error) or error
 
 
 def _finite(value: float) -> float | None:

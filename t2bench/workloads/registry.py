@@ -10,12 +10,17 @@ import torch
 from torch import Tensor
 
 from t2bench.models.precision import PRECISIONS
+from t2bench.models.quantize import quantize
 from t2bench.models.transformer import Transformer
 from t2bench.models.transformer import build as build_model
 from t2bench.spec.case import Case
+from t2bench.workloads.arrange import arrange, num_tokens
 from t2bench.workloads.attention import Attention
 from t2bench.workloads.batches import Batch, cut
+from t2bench.workloads.decode import Decode
 from t2bench.workloads.forward import Forward
+from t2bench.workloads.generation import Generator
+from t2bench.workloads.latency import Latencies
 from t2bench.workloads.train_step import TrainStep
 
 
@@ -24,11 +29,14 @@ class Workload(Protocol):
 
     Attributes:
         phases: names of the parts of a step, in order.
-        tokens: token positions per step.
+        latencies: metrics that are a phase's time divided among tokens; a workload that has some reports them in the
+            place of its phases' times.
+        tokens: token positions per step, padding not counted.
         held: what the model holds apart from the work (parameters, tables); for `t2bench.meters.counters.count`.
     """
 
     phases: tuple[str, ...]
+    latencies: Latencies
     tokens: int
     held: tuple[Tensor, ...]
 
@@ -50,43 +58,73 @@ def build(case: Case, *, device: torch.device, tokens: Path | None) -> Workload:
         tokens: token stream for the model's vocabulary; `attention` needs none.
 
     Returns:
-        The workload. Equal seeds give equal weights (where shapes allow) and equal batches.
+        The workload. Equal seeds give equal weights (where shapes allow) and equal batches. Sets the process's
+        precision of float32 products to the case's.
 
     Raises:
         ValueError: no token stream, or one that is too short.
+        Unsupported: a quantization that this machine's software cannot do.
     """
+    precision = PRECISIONS[case.dtype]
+    precision.set_matmul()
     torch.manual_seed(case.seed)
     if case.workload.kind == "attention":
-        return Attention(case, device, PRECISIONS[case.dtype].parameters)
+        return Attention(case, device, precision.compute)
     if tokens is None:
         raise ValueError(f"{case.id}: workload {case.workload.kind} needs a token stream")
-    batches = cut(tokens, arch=case.model.arch, batch=case.batch, length=case.length, seed=case.seed, device=device)
-    return around_model(case, model_for(case, device), batches)
+    spec = case.model
+    batches = cut(
+        tokens,
+        arch=spec.arch,
+        batch=case.batch,
+        length=case.length,
+        seed=case.seed,
+        device=device,
+        consecutive=spec.memory > 0,
+    )
+    return around_model(case, model_for(case, device), arrange(case, batches))
 
 
 def model_for(case: Case, device: torch.device) -> Transformer:
-    """The case's model, initialised."""
-    return build_model(case.model, device=device, dtype=PRECISIONS[case.dtype].parameters, seed=case.seed)
+    """The case's model, initialised, and quantized if its spec says so."""
+    model = build_model(case.model, device=device, dtype=PRECISIONS[case.dtype].parameters, seed=case.seed)
+    quantize(model, case.model.quant)
+    return model
 
 
 def around_model(case: Case, model: Transformer, batches: Sequence[Batch]) -> Workload:
     """The workload of a case that is not `attention`, around an existing model."""
-    kind = TrainStep if case.workload.kind == "train_step" else Forward
+    precision, workload = PRECISIONS[case.dtype], case.workload
     held = (*model.parameters(), *model.buffers(), *_position_tables(model, batches[0]))
-    return kind(model, batches, tokens=case.tokens, held=held)
+    if not workload.generates:
+        kind = TrainStep if workload.kind == "train_step" else Forward
+        return kind(model, batches, precision=precision, tokens=num_tokens(case), held=held)
+    generator = Generator(
+        model.eval(), batch=case.batch, length=case.length, limit=case.last_length, dtype=precision.compute
+    )
+    new_tokens = workload.new_tokens if workload.kind == "decode" else 1
+    return Decode(generator, batches, new_tokens=new_tokens, precision=precision, tokens=case.tokens, held=held)
 
 
 def _position_tables(model: Transformer, batch: Batch) -> tuple[Tensor, ...]:
-    """The sines and cosines this length needs, made now, so that the first step does not make them."""
-    if model.spec.recurrence != "none":
+    """The tables that these lengths need, made now, so that the first step does not make them.
+
+    Returns:
+        Sines and cosines.
+    """
+    if model.spec.recurrence != "none" or model.spec.factory:
         return ()
     like = next(model.parameters())
-    lengths = ((model.encoder, batch.tokens_BT if batch.source_BS is None else batch.source_BS),)
+    source = batch.tokens_BT if batch.source_BS is None else batch.source_BS
     found: list[Tensor] = []
-    for stack, ids in (*lengths, (model.decoder, batch.tokens_BT)):
+    for stack, ids in ((model.encoder, source), (model.decoder, batch.tokens_BT)):
         if stack is None:
             continue
-        found.extend(stack.tables.rotation(ids.shape[1], like) or ())
-        sinusoid_TD = stack.tables.sinusoid(ids.shape[1], like)
+        length, num_keys = ids.shape[1], ids.shape[1] + model.spec.memory
+        found.extend(stack.tables.rotation(length, like) or ())
+        sinusoid_TD = stack.tables.sinusoid(length, like)
         found.extend(() if sinusoid_TD is None else (sinusoid_TD,))
+        if stack.bias is not None:
+            with torch.no_grad():
+                stack.bias(num_keys, 1 << (num_keys - 1).bit_length(), like)
     return tuple(found)
