@@ -85,17 +85,18 @@ def t2bench_case(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[...
     """Measures a case: `t2bench_case(suite, case, device="cpu", overrides=("measure.rounds=5",))`.
 
     `suite` is a file (relative to the test's folder, else to pytest's root) or the name of a built-in suite; `case` is
-    an id as `t2bench plan SUITE` lists them. The first case of a test is what pytest-benchmark is told. Workers of
-    pytest-xdist measure one at a time; what else they run meanwhile is in the numbers, so gate on counts there.
+    an id as `t2bench plan SUITE` lists them; `allow_code=True` lets the suite's plugins run. The first case of a test
+    is what pytest-benchmark is told. Workers of pytest-xdist measure one at a time; what else they run meanwhile is in
+    the numbers, so gate on counts there.
     """
     calls = 0
 
-    def measure(suite: str, case: str, *, device: str = "auto", overrides: Sequence[str] = ()) -> CaseResult:
+    def measure(suite: str, case: str, **options: Any) -> CaseResult:
         nonlocal calls
         directory = tmp_path / f"t2bench-{calls}"
         calls += 1
         with _alone(request):
-            result = _measure(_suite_path(request, suite), case, device, overrides, directory)
+            result = _measure(_suite_path(request, suite), case, directory, **options)
         if calls == 1 and _CLOCK in request.node.stash:
             _tell_pytest_benchmark(request, result)
         return result
@@ -110,7 +111,15 @@ def _suite_path(request: pytest.FixtureRequest, suite: str) -> str:
     return suite
 
 
-def _measure(suite: str, case: str, device: str, overrides: Sequence[str], directory: Path) -> CaseResult:
+def _measure(
+    suite: str,
+    case: str,
+    directory: Path,
+    *,
+    device: str = "auto",
+    overrides: Sequence[str] = (),
+    allow_code: bool = False,
+) -> CaseResult:
     import glob
 
     from t2bench import api
@@ -121,7 +130,14 @@ def _measure(suite: str, case: str, device: str, overrides: Sequence[str], direc
 
     run, wrong = None, ""
     try:
-        run = api.run(suite, device=device, only=glob.escape(case), overrides=overrides, directory=directory)
+        run = api.run(
+            suite,
+            device=device,
+            only=glob.escape(case),
+            overrides=overrides,
+            directory=directory,
+            allow_code=allow_code,
+        )
     except SuiteErrors as error:
         wrong = str(error)
     except WorkerFailed as error:

@@ -182,3 +182,14 @@ def test_other():
 """
     done = session(code, canned=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_only_one_at_a_time_holds_the_lock(tmp_path):
+    import fcntl
+
+    from t2bench.pytest_plugin import _locked
+
+    with _locked(tmp_path / "lock"), (tmp_path / "lock").open("w") as second, pytest.raises(BlockingIOError):
+        fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with (tmp_path / "lock").open("w") as second:
+        fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
