@@ -261,7 +261,8 @@ def _own_records(own: Mapping[str, Any], run: str) -> list[Record]:
             if name != STEP_TIME and place < len(metrics[name]["launches"])
         }
         samples = tuple(entry["samples"])
-        values[STEP_TIME] = Metric(value=statistics.median(samples), unit="s", samples=samples)
+        measured = [value for value in samples if value is not None]
+        values[STEP_TIME] = Metric(value=statistics.median(measured), unit="s", samples=samples)
         # A file holds no turns: two of its benchmarks are compared as launches that were not neighbours in time.
         about: dict[str, Any] = {"turns": {"contended": entry["contended"]}, "observed": {"interleave": "launches"}}
         found.append(Record(**base, pass_="time", launch=entry["launch"], metrics=values, **about))

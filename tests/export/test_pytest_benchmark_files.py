@@ -1,6 +1,7 @@
 """pytest-benchmark's JSON there and back, and what a foreign file may and may not claim."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -44,6 +45,32 @@ def test_our_own_file_comes_back_as_it_was(run, analysis, file):
     assert samples == [launch.values.tolist() for launch in Index(run).launches(case, "step_time_s")]
     assert again.counted[case] == analysis.counted[case]
     assert back.environment["fingerprint"] == run.environment["fingerprint"]
+
+
+def test_a_sample_that_could_not_be_measured_is_null_in_every_format(run, tmp_path):
+    from dataclasses import replace
+
+    from t2bench.export.registry import EXPORTERS, render
+    from t2bench.records import Metric, decode, encode
+
+    first = run.records[0]
+    samples = (float("nan"), *first.metrics["step_time_s"].samples[1:])
+    metrics = {
+        "step_time_s": Metric(value=0.01, unit="s", samples=samples),
+        "tokens_per_s": Metric(value=float("inf"), unit="tokens/s"),
+    }
+    broken = decode(encode(replace(first, metrics=metrics)))
+    run = replace(run, records=(broken, *run.records[1:]))
+    analysis = analyse(run)
+    for name, exporter in EXPORTERS.items():
+        if exporter.kind == "text":
+            text = render(name, run, analysis)
+            assert not re.search(r"\b(nan|inf|infinity|none)\b", text, flags=re.IGNORECASE), name
+    export("pytest-benchmark", run, analysis, tmp_path / "a.json")
+    back = {
+        e.case: e.interval.value for e in analyse(read([tmp_path / "a.json"])).estimates if e.metric == "step_time_s"
+    }
+    assert back[first.case] == pytest.approx(next(e.interval.value for e in analysis.estimates if e.case == first.case))
 
 
 def foreign(path, values, **stats):
