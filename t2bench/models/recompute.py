@@ -14,6 +14,7 @@ Shape letters: B batch, T length, D width.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from t2bench.models.shared import Shared
 from t2bench.spec.axes import Checkpoint
 
 # By name: which of them exist depends on the build of torch.
@@ -37,13 +39,22 @@ _KEPT = frozenset(
 
 
 def run(kind: Checkpoint, layer: Callable[..., Tensor], *args: Any) -> Tensor:
-    """layer(*args), keeping for the backward pass what `kind` says."""
+    """layer(*args), keeping for the backward pass what `kind` says; the arguments are those of `Layer.forward`."""
     if kind == "off" or not torch.is_grad_enabled():
         return layer(*args)
+    layer = partial(_with_own_bias, layer)
     contexts = partial(create_selective_checkpoint_contexts, _keeps) if kind == "selective" else None
     options: dict[str, Any] = {} if contexts is None else {"context_fn": contexts}
     out_BTD: Tensor = checkpoint(layer, *args, use_reentrant=False, **options)
     return out_BTD
+
+
+def _with_own_bias(layer: Callable[..., Tensor], x_BTD: Tensor, shared: Shared, *args: Any) -> Tensor:
+    """The layer with a bias that it lays out itself: what one layer keeps for the others, its repetition would miss."""
+    relative = shared.relative
+    if relative is not None and relative.values_BHTR.requires_grad:
+        shared = replace(shared, relative=replace(relative))
+    return layer(x_BTD, shared, *args)
 
 
 def _keeps(context: Any, operator: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:

@@ -35,7 +35,7 @@ def property_checks(model: Transformer, batch: Batch, allowed: float) -> Iterato
         yield from _prefix(model, batch)
     if pattern.kind == "document" and not pattern.layers:
         yield from _documents(model, batch, allowed)
-    if model.spec.memory:
+    if model.spec.memory and not (pattern.kind == "window" and pattern.window == 1):
         yield _memory(model, batch)
     yield from _padding(model, batch, allowed)
 

@@ -64,6 +64,10 @@ def _of_positions(spec: ModelSpec) -> list[str]:
         )
     elif spec.memory and spec.arch != "decoder":
         found.append(f"memory is segment recurrence of a decoder, arch is {spec.arch}")
+    elif spec.memory and (spec.pattern.kind in ("prefix", "document") or spec.pattern.global_tokens):
+        found.append("a text has one beginning: memory goes with pattern full, or window without global_tokens")
+    if position.kind == "rope" and position.scaling == "ntk" and spec.rotary_dim == 2:
+        found.append("position.scaling ntk needs at least 4 rotated features, got 2")
     return found
 
 
