@@ -15,6 +15,7 @@ G gates x H, N alignment features.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from t2bench.models.cell import CELLS, Carry, Cell, States
 from t2bench.models.linear import FusedLinear, Linear
+from t2bench.models.operator import no_autocast, register
 
 Steps = tuple[Tensor, Tensor, tuple[Tensor, ...]]  # states_BTH, contexts_BTE, last states
 
@@ -39,6 +41,7 @@ class AdditiveLayer(nn.Module):
 
     def __init__(self, kind: str, *, num_in: int, hidden: int, source: int, alignment: int) -> None:
         super().__init__()
+        self.kind = kind
         self.cell: Cell = CELLS[kind]
         self.alignment = alignment
 
@@ -75,7 +78,7 @@ class AdditiveLayer(nn.Module):
         given = (gates_TBG, keys_BSN, source_BSE, state.weight, state.bias, context.weight, self.energy.weight)
         dtype = gates_TBG.dtype  # autocast has chosen it; inside a step nothing is left to choose
         tensors = [x.to(dtype) for x in (*given, *start)]
-        hidden_TBH, contexts_TBE, *memory = _AdditiveSteps.apply(self.cell, padding_BS, *tensors)  # type: ignore[no-untyped-call]
+        hidden_TBH, contexts_TBE, *memory = _AdditiveSteps.apply(self.kind, padding_BS, *tensors)  # type: ignore[no-untyped-call]
         last = (hidden_TBH[-1], *memory)
         return hidden_TBH[1:].transpose(0, 1), contexts_TBE.transpose(0, 1), last
 
@@ -84,99 +87,183 @@ class _AdditiveSteps(torch.autograd.Function):
     """All steps, and their gradients. The memory of an LSTM after the last step comes out without gradient."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        cell: Cell,
-        padding_BS: Tensor | None,
-        x_TBG: Tensor,
-        keys_BSN: Tensor,
-        source_BSE: Tensor,
-        weight_s: Tensor,
-        bias_s: Tensor,
-        weight_c: Tensor,
-        energy_1N: Tensor,
-        *start: Tensor,
-    ) -> tuple[Tensor, ...]:
-        (steps, batch, size_g), (_, length, size_n) = x_TBG.shape, keys_BSN.shape
-        states = States(start, steps)
-        gates_TBG = x_TBG.new_empty(steps, batch, size_g)
-        s_TBX = x_TBG.new_empty(steps, batch, size_n + size_g)
-        weights_TBS = x_TBG.new_empty(steps, batch, length)
-        contexts_TBE = x_TBG.new_empty(steps, batch, source_BSE.shape[2])
-        activation_BSN, energies_X1 = torch.empty_like(keys_BSN), x_TBG.new_empty(batch * length, 1)
-        activation_XN, energies_BS = activation_BSN.view(-1, size_n), energies_X1.view(batch, length)
-        queries, recurrents = s_TBX[..., None, :size_n].unbind(0), s_TBX[..., size_n:].unbind(0)
-        rows = zip(
-            *(x.unbind(0) for x in (x_TBG, gates_TBG, s_TBX, weights_TBS, weights_TBS[:, :, None])),
-            *(x.unbind(0) for x in (contexts_TBE, contexts_TBE[:, :, None])),
-            strict=True,
-        )
-        weight_sT, weight_cT, energy_N1 = weight_s.t(), weight_c.t(), energy_1N.t()
-        with torch.autocast(x_TBG.device.type, enabled=False):
-            for t, (x_BG, gates_BG, s_BX, weights_BS, weights_B1S, context_BE, context_B1E) in enumerate(rows):
-                torch.addmm(bias_s, states.hidden[t], weight_sT, out=s_BX)
-                torch.add(keys_BSN, queries[t], out=activation_BSN).tanh_()
-                torch.mm(activation_XN, energy_N1, out=energies_X1)
-                if padding_BS is not None:
-                    energies_BS.masked_fill_(padding_BS, -torch.inf)
-                torch.ops.aten._softmax.out(energies_BS, -1, False, out=weights_BS)
-                torch.bmm(weights_B1S, source_BSE, out=context_B1E)
-                torch.addmm(x_BG, context_BE, weight_cT, out=gates_BG)
-                cell.step(gates_BG, recurrents[t], states, t)
-        ctx.cell = cell
+    def forward(ctx: Any, kind: str, padding_BS: Tensor | None, *given: Tensor) -> tuple[Tensor, ...]:
+        _, keys_BSN, source_BSE, weight_s, _, weight_c, energy_1N, *start = given
+        *tapes, contexts_TBE, gates_TBG, s_TBX, weights_TBS = _forward(kind, padding_BS, *given[:7], start)
+        ctx.kind = kind
         ctx.save_for_backward(
-            keys_BSN, source_BSE, weight_s, weight_c, energy_1N, gates_TBG, s_TBX, weights_TBS, contexts_TBE,
-            *states.tapes,
-        )  # fmt: skip
-        last = tuple(memory_BH.clone() for memory_BH in states.memory[-1:])
+            keys_BSN, source_BSE, weight_s, weight_c, energy_1N, gates_TBG, s_TBX, weights_TBS, contexts_TBE, *tapes
+        )
+        last = tuple(memory_TBH[-1].clone() for memory_TBH in tapes[1:])
         ctx.mark_non_differentiable(*last)
-        return (states.tapes[0], contexts_TBE, *last)
+        return (tapes[0], contexts_TBE, *last)
 
     @staticmethod
     def backward(ctx: Any, grad_states_TBH: Tensor, grad_contexts_TBE: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        keys_BSN, source_BSE, weight_s, weight_c, energy_1N, gates_TBG, s_TBX, weights_TBS, contexts_TBE, *tapes = (
-            ctx.saved_tensors
+        *saved, weights_TBS, contexts_TBE = ctx.saved_tensors[:9]
+        tapes = list(ctx.saved_tensors[9:])
+        grad_gates_TBG, grad_s_TBX, grad_c_TBE, slope_BSN, grad_energy_1N, *grad_start = _backward(
+            ctx.kind, grad_states_TBH, grad_contexts_TBE, *saved, weights_TBS, tapes
         )
-        with torch.autocast(keys_BSN.device.type, enabled=False):
-            states = States.of(tuple(tapes))
-            steps, size_n = len(gates_TBG), keys_BSN.shape[2]
-            carry = Carry(torch.zeros_like(tapes[1][0]) if ctx.cell.has_memory else None)
-            grad_gates_TBG, grad_s_TBX = torch.empty_like(gates_TBG), torch.empty_like(s_TBX)
-            grad_energies_TBS, grad_c_TBE = torch.empty_like(weights_TBS), torch.empty_like(contexts_TBE)
-            # A sum over all steps, so not in 16 bits.
-            slope_BSN = torch.zeros_like(keys_BSN, dtype=torch.promote_types(keys_BSN.dtype, torch.float32))
-            grad_energy_1N = torch.zeros_like(energy_1N, dtype=slope_BSN.dtype)
-            activation_BSN, grad_activation_BSN = torch.empty_like(keys_BSN), torch.empty_like(keys_BSN)
-            grad_BH = grad_states_TBH[steps]
-            for t in range(steps - 1, -1, -1):
-                s_BX, grad_s_BX, weights_BS = s_TBX[t], grad_s_TBX[t], weights_TBS[t]
-                recurrent_BG, grad_recurrent_BG = s_BX[:, size_n:], grad_s_BX[:, size_n:]
-                grad_x_BG = ctx.cell.step_back(gates_TBG[t], recurrent_BG, states, t, grad_BH, carry, grad_recurrent_BG)
-                grad_gates_TBG[t].copy_(grad_x_BG)
-                torch.addmm(grad_contexts_TBE[t], grad_gates_TBG[t], weight_c, out=grad_c_TBE[t])
-                grad_weights_BS = torch.bmm(source_BSE, grad_c_TBE[t][:, :, None])[:, :, 0]
-                grad_energies_BS = torch.ops.aten._softmax_backward_data(
-                    grad_weights_BS, weights_BS, -1, weights_BS.dtype
-                )
-                grad_energies_TBS[t].copy_(grad_energies_BS)
-                torch.add(keys_BSN, s_BX[:, None, :size_n], out=activation_BSN).tanh_()
-                grad_energy_1N += torch.mm(grad_energies_BS.view(1, -1), activation_BSN.view(-1, size_n))
-                torch.ops.aten.tanh_backward.grad_input(
-                    grad_energies_BS[:, :, None].expand_as(activation_BSN), activation_BSN,
-                    grad_input=grad_activation_BSN,
-                )  # fmt: skip
-                slope_BSN += grad_activation_BSN
-                torch.mul(grad_activation_BSN.sum(dim=1), energy_1N, out=grad_s_BX[:, :size_n])
-                grad_BH = torch.addmm(grad_states_TBH[t], grad_s_BX, weight_s)
-                if carry.hidden_BH is not None:
-                    grad_BH += carry.hidden_BH
-            grad_keys_BSN = (slope_BSN * energy_1N).to(keys_BSN.dtype)
+        keys_BSN, energy_1N = saved[0], saved[4]
+        grad_s_XX, grad_gates_XG = grad_s_TBX.flatten(0, 1), grad_gates_TBG.flatten(0, 1)
+        with no_autocast(keys_BSN.device):
             grad_source_BSE = torch.bmm(weights_TBS.permute(1, 2, 0), grad_c_TBE.transpose(0, 1))
-            grad_s_XX, grad_gates_XG = grad_s_TBX.flatten(0, 1), grad_gates_TBG.flatten(0, 1)
             grad_weight_s = grad_s_XX.t() @ tapes[0][:-1].flatten(0, 1)
             grad_weight_c = grad_gates_XG.t() @ contexts_TBE.flatten(0, 1)
-            start = (grad_BH,) if carry.memory_BH is None else (grad_BH, carry.memory_BH)
         return (
-            None, None, grad_gates_TBG, grad_keys_BSN, grad_source_BSE, grad_weight_s, grad_s_XX.sum(dim=0),
-            grad_weight_c, grad_energy_1N.to(energy_1N.dtype), *start,
+            None, None, grad_gates_TBG, (slope_BSN * energy_1N).to(keys_BSN.dtype), grad_source_BSE, grad_weight_s,
+            grad_s_XX.sum(dim=0), grad_weight_c, grad_energy_1N.to(energy_1N.dtype), *grad_start,
         )  # fmt: skip
+
+
+def _forward_kernel(
+    kind: str,
+    padding_BS: Tensor | None,
+    x_TBG: Tensor,
+    keys_BSN: Tensor,
+    source_BSE: Tensor,
+    weight_s: Tensor,
+    bias_s: Tensor,
+    weight_c: Tensor,
+    energy_1N: Tensor,
+    start: list[Tensor],
+) -> list[Tensor]:
+    """Every step: the tapes of the states, contexts, activated gates, [query | s] and weights."""
+    cell, states = CELLS[kind], States(tuple(start), len(x_TBG))
+    contexts_TBE, gates_TBG, s_TBX, weights_TBS = made = _empty(x_TBG, keys_BSN, source_BSE)
+    batch, length, size_n = keys_BSN.shape
+    activation_BSN, energies_X1 = torch.empty_like(keys_BSN), x_TBG.new_empty(batch * length, 1)
+    activation_XN, energies_BS = activation_BSN.view(-1, size_n), energies_X1.view(batch, length)
+    queries, recurrents = s_TBX[..., None, :size_n].unbind(0), s_TBX[..., size_n:].unbind(0)
+    rows = zip(
+        *(x.unbind(0) for x in (x_TBG, gates_TBG, s_TBX, weights_TBS, weights_TBS[:, :, None])),
+        *(x.unbind(0) for x in (contexts_TBE, contexts_TBE[:, :, None])),
+        strict=True,
+    )
+    weight_sT, weight_cT, energy_N1 = weight_s.t(), weight_c.t(), energy_1N.t()
+    with no_autocast(x_TBG.device):
+        for t, (x_BG, gates_BG, s_BX, weights_BS, weights_B1S, context_BE, context_B1E) in enumerate(rows):
+            torch.addmm(bias_s, states.hidden[t], weight_sT, out=s_BX)
+            torch.add(keys_BSN, queries[t], out=activation_BSN).tanh_()
+            torch.mm(activation_XN, energy_N1, out=energies_X1)
+            if padding_BS is not None:
+                energies_BS.masked_fill_(padding_BS, -torch.inf)
+            torch.softmax(energies_BS, dim=-1, out=weights_BS)
+            torch.bmm(weights_B1S, source_BSE, out=context_B1E)
+            torch.addmm(x_BG, context_BE, weight_cT, out=gates_BG)
+            cell.step(gates_BG, recurrents[t], states, t)
+    return [*states.tapes, *made]
+
+
+def _backward_kernel(
+    kind: str,
+    grad_states_TBH: Tensor,
+    grad_contexts_TBE: Tensor,
+    keys_BSN: Tensor,
+    source_BSE: Tensor,
+    weight_s: Tensor,
+    weight_c: Tensor,
+    energy_1N: Tensor,
+    gates_TBG: Tensor,
+    s_TBX: Tensor,
+    weights_TBS: Tensor,
+    tapes: list[Tensor],
+) -> list[Tensor]:
+    """Every step, last first: gradients of x, of [query | s], of contexts; sums over steps; gradients of the start.
+
+    The two sums are of (de/dz tanh'(z)) over steps, which times v is the gradient of the keys, and the gradient of v.
+    """
+    cell, states = CELLS[kind], States.of(tuple(tapes))
+    carry = Carry(torch.zeros_like(tapes[1][0]) if cell.has_memory else None)
+    made = _empty_gradients(grad_contexts_TBE, keys_BSN, energy_1N, gates_TBG, s_TBX)
+    grad_gates_TBG, grad_s_TBX, grad_c_TBE, slope_BSN, grad_energy_1N = made
+    slope_BSN.zero_()
+    grad_energy_1N.zero_()
+    activation_BSN, grad_activation_BSN = torch.empty_like(keys_BSN), torch.empty_like(keys_BSN)
+    size_n = keys_BSN.shape[2]
+    grad_BH = grad_states_TBH[-1]
+    with no_autocast(keys_BSN.device):
+        for t in range(len(gates_TBG) - 1, -1, -1):
+            s_BX, grad_s_BX, grad_c_BE, weights_BS = s_TBX[t], grad_s_TBX[t], grad_c_TBE[t], weights_TBS[t]
+            s_BG, grad_s_BG = s_BX[:, size_n:], grad_s_BX[:, size_n:]
+            grad_gates_TBG[t].copy_(cell.step_back(gates_TBG[t], s_BG, states, t, grad_BH, carry, grad_s_BG))
+            torch.addmm(grad_contexts_TBE[t], grad_gates_TBG[t], weight_c, out=grad_c_BE)
+            grad_weights_BS = torch.bmm(source_BSE, grad_c_BE[:, :, None])[:, :, 0]
+            grad_energies_BS = torch.ops.aten._softmax_backward_data(grad_weights_BS, weights_BS, -1, weights_BS.dtype)
+            torch.add(keys_BSN, s_BX[:, None, :size_n], out=activation_BSN).tanh_()
+            grad_energy_1N += torch.mm(grad_energies_BS.view(1, -1), activation_BSN.view(-1, size_n))
+            grad_energies_BSN = grad_energies_BS[:, :, None].expand_as(activation_BSN)
+            torch.ops.aten.tanh_backward.grad_input(grad_energies_BSN, activation_BSN, grad_input=grad_activation_BSN)
+            slope_BSN += grad_activation_BSN
+            torch.mul(grad_activation_BSN.sum(dim=1), energy_1N, out=grad_s_BX[:, :size_n])
+            grad_BH = torch.addmm(grad_states_TBH[t], grad_s_BX, weight_s)
+            if carry.hidden_BH is not None:
+                grad_BH += carry.hidden_BH
+    return [*made, grad_BH] if carry.memory_BH is None else [*made, grad_BH, carry.memory_BH]
+
+
+def _empty(x_TBG: Tensor, keys_BSN: Tensor, source_BSE: Tensor) -> list[Tensor]:
+    """Room for contexts, gates, [query | s] and weights of all steps."""
+    (steps, batch, size_g), (_, length, size_n) = x_TBG.shape, keys_BSN.shape
+    sizes = (source_BSE.shape[2], size_g, size_n + size_g, length)
+    return [x_TBG.new_empty(steps, batch, size) for size in sizes]
+
+
+def _empty_gradients(
+    grad_contexts_TBE: Tensor, keys_BSN: Tensor, energy_1N: Tensor, gates_TBG: Tensor, s_TBX: Tensor
+) -> list[Tensor]:
+    """Room for the gradients; sums over all steps are not in 16 bits."""
+    summed = torch.promote_types(keys_BSN.dtype, torch.float32)
+    steps = [torch.empty_like(x) for x in (gates_TBG, s_TBX, grad_contexts_TBE)]
+    return steps + [torch.empty_like(x, dtype=summed) for x in (keys_BSN, energy_1N)]
+
+
+def _forward_fake(
+    kind: str, padding: Tensor | None, x: Tensor, keys: Tensor, source: Tensor, *others: Any
+) -> list[Tensor]:
+    start: list[Tensor] = others[-1]
+    tapes = [first_BH.new_empty(len(x) + 1, *first_BH.shape) for first_BH in start]
+    return tapes + _empty(x, keys, source)
+
+
+def _backward_fake(
+    kind: str, grad_states: Tensor, grad_contexts: Tensor, keys: Tensor, source: Tensor, *others: Any
+) -> list[Tensor]:
+    _, _, energy, gates, s, _, tapes = others
+    made = _empty_gradients(grad_contexts, keys, energy, gates, s)
+    return made + [torch.empty_like(tape_TBH[0]) for tape_TBH in tapes]
+
+
+def _forward_flops(kind: str, padding: Any, x: Any, keys: Any, source: Any, *others: Any, **__: Any) -> int:
+    weight_s, _, weight_c = others[:3]
+    return _flops(x[0] * x[1], keys, source, weight_s, weight_c)
+
+
+def _backward_flops(
+    kind: str, grad_states: Any, grad_contexts: Any, keys: Any, source: Any, *others: Any, **__: Any
+) -> int:
+    """Of the gradients of states, contexts, weights and v; what concerns whole sequences comes after the loop."""
+    return _flops(grad_contexts[0] * grad_contexts[1], keys, source, *others[:2])
+
+
+def _flops(rows: int, keys: Any, source: Any, weight_s: Any, weight_c: Any) -> int:
+    """Each step has a product by each matrix, one over alignment features and one over the source's states."""
+    return int(2 * rows * (math.prod(weight_s) + math.prod(weight_c) + keys[1] * (keys[2] + source[2])))
+
+
+_forward = register(
+    "_additive_steps(str kind, Tensor? padding, Tensor x, Tensor keys, Tensor source, Tensor weight_s, Tensor bias_s, "
+    "Tensor weight_c, Tensor energy, Tensor[] start) -> Tensor[]",
+    _forward_kernel,
+    fake=_forward_fake,
+    flops=_forward_flops,
+)
+_backward = register(
+    "_additive_steps_backward(str kind, Tensor grad_states, Tensor grad_contexts, Tensor keys, Tensor source, "
+    "Tensor weight_s, Tensor weight_c, Tensor energy, Tensor gates, Tensor s, Tensor weights, Tensor[] tapes) "
+    "-> Tensor[]",
+    _backward_kernel,
+    fake=_backward_fake,
+    flops=_backward_flops,
+)
