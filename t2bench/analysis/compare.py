@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from t2bench.analysis import stats
 from t2bench.analysis.analyse import COUNTED, effects_between
+from t2bench.analysis.cause import cause
 from t2bench.analysis.effects import NOT_PAIRED_RUNS, Pair, exact_effect, unpaired_effect, with_family_verdicts
 from t2bench.analysis.estimates import memory_metrics, timed_metrics
 from t2bench.analysis.index import Index
@@ -60,11 +61,9 @@ def _by_run(baseline: Index, candidate: Index) -> Comparison:
     return Comparison(
         baseline=baseline.run.id,
         candidate=candidate.run.id,
-        rows=_with_verdicts(rows),
-        differences=(
-            *differences(baseline.run.environment, candidate.run.environment),
-            *_redefined(baseline, candidate),
-        ),
+        rows=_explained(_with_verdicts(rows), candidate, baseline),
+        differences=differences(baseline.run.environment, candidate.run.environment),
+        redefined=tuple(_redefined(baseline, candidate)),
     )
 
 
@@ -74,7 +73,41 @@ def _redefined(baseline: Index, candidate: Index) -> list[str]:
     for name, model in candidate.models.items():
         delta = model.delta(baseline.models[name]) if name in baseline.models else {}
         found += [f"variant {name}: {axis}: {before} -> {after}" for axis, (before, after) in delta.items()]
+    for case in candidate.records:
+        if case in baseline.records and baseline.batch(case) != candidate.batch(case):
+            found.append(f"case {case}: batch: {baseline.batch(case)} -> {candidate.batch(case)}")
     return found
+
+
+def _explained(
+    rows: Sequence[ComparisonRow], index: Index, other: Index, reference: str | None = None
+) -> tuple[ComparisonRow, ...]:
+    """The rows with a cause where a time is proven to differ.
+
+    Args:
+        rows: judged.
+        index: the candidate's run.
+        other: the baseline's run.
+        reference: the baseline's variant, where variants of one run are compared; None for equal case ids.
+    """
+
+    def why(row: ComparisonRow) -> str:
+        effect = row.effect
+        if effect is None or not row.metric.endswith("_time_s") or effect.verdict not in ("lower", "higher"):
+            return ""
+        case = row.case if reference is None else other.variants(effect.group)[reference]
+        return cause((index, row.case), (other, case))
+
+    return tuple(replace(row, cause=why(row)) for row in rows)
+
+
+def other_machine(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    """What differs between the machines of two runs, in words; empty if they are one, or one of them is unknown."""
+    old, new = (_facts(environment.get("fingerprint")).get("hw") for environment in (before, after))
+    if old is None or new is None or old == new:
+        return ()
+    lines = tuple(line for line in differences(before, after) if line.startswith(("hardware", "host.")))
+    return lines or (f"hardware fingerprint: {old} -> {new}",)
 
 
 def _rows_of_case(baseline: Index, candidate: Index, group: str, case: str, note: str) -> Iterator[ComparisonRow]:
@@ -150,7 +183,8 @@ def _by_variant(index: Index, reference: str | None) -> Iterator[Comparison]:
     for variant in names:
         if variant != chosen:
             rows = [row for group in index.groups for row in _rows_of_pair(index, group, variant, chosen)]
-            yield Comparison(baseline=chosen, candidate=variant, rows=_with_verdicts(rows))
+            judged = _explained(_with_verdicts(rows), index, index, chosen)
+            yield Comparison(baseline=chosen, candidate=variant, rows=judged)
 
 
 def _rows_of_pair(index: Index, group: str, variant: str, reference: str) -> Iterator[ComparisonRow]:

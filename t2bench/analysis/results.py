@@ -215,6 +215,7 @@ class ComparisonRow:
         candidate: the candidate's value; None if it is missing there.
         effect: candidate / baseline; None if either is missing or no ratio exists.
         note: why there is no effect, or empty.
+        cause: what changed besides the time, where a difference is proven; empty where nothing is known.
     """
 
     case: str
@@ -224,6 +225,7 @@ class ComparisonRow:
     candidate: Interval | None
     effect: Effect | None
     note: str = ""
+    cause: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -234,12 +236,14 @@ class Comparison:
         baseline: run id, or variant name.
         candidate: likewise.
         differences: what differs between the two machines, installations or protocols, in words.
+        redefined: variants and cases that bear one name and are two things, in words: their rows compare both changes.
     """
 
     baseline: str
     candidate: str
     rows: tuple[ComparisonRow, ...]
     differences: tuple[str, ...] = ()
+    redefined: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

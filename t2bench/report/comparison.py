@@ -1,4 +1,4 @@
-"""A comparison of runs or variants as tables, and analysis values as plain JSON data."""
+"""A comparison of runs or variants as tables or flat rows, and analysis values as plain JSON data."""
 
 from __future__ import annotations
 
@@ -42,23 +42,58 @@ def selected(comparison: Comparison, metrics: Sequence[str]) -> Comparison:
 
 
 def tables(comparison: Comparison) -> tuple[Table, ...]:
-    """One table per metric: rows are cases, with both values and the verdict; the last one tells what differs."""
+    """What makes the sides two things, then cases without a number, then a table per metric, then what differs around.
+
+    Rows of a metric are cases, with both values, the effect in words, what would have been seen, and a cause.
+    """
     title = f"{comparison.candidate} against {comparison.baseline}"
     made = []
-    for metric in dict.fromkeys(row.metric for row in comparison.rows):
+    if comparison.redefined:
+        heading = f"{title}: NOT THE SAME MODELS OR CASES"
+        made.append(_lines(heading, "what: baseline -> candidate", comparison.redefined))
+    unmatched = [row for row in comparison.rows if not row.metric]
+    if unmatched:
+        cells = tuple((_case(row, comparison.candidate), _verdict(row)) for row in unmatched)
+        made.append(Table(title=f"{title}: cases without a number", columns=("case", "why"), rows=cells))
+    for metric in dict.fromkeys(row.metric for row in comparison.rows if row.metric):
         members = [row for row in comparison.rows if row.metric == metric]
-        rows: tuple[tuple[Cell, ...], ...] = tuple(_row(row, comparison.candidate) for row in members)
-        columns: tuple[str, ...] = ("case", "baseline", "candidate", "candidate is")
-        if not metric:
-            rows, columns = tuple((row[0], row[-1]) for row in rows), ("case", "why")
-        heading = f"{title}: {metric or 'cases without a number'}"
-        made.append(Table(title=heading, columns=columns, rows=rows, notes=_notes(members)))
+        # Missing ones first: nobody should find at the end that half of the cases are not there.
+        members.sort(key=lambda row: row.effect is not None)
+        made.append(_metric_table(f"{title}: {metric}", members, comparison.candidate))
     if comparison.differences:
-        rows = tuple((Cell(text=line),) for line in comparison.differences)
-        made.append(
-            Table(title=f"{title}: what differs around them", columns=("fact: baseline -> candidate",), rows=rows)
-        )
+        heading = f"{title}: what differs around them"
+        made.append(_lines(heading, "fact: baseline -> candidate", comparison.differences))
     return tuple(made)
+
+
+def _lines(title: str, column: str, lines: Sequence[str]) -> Table:
+    return Table(title=title, columns=(column,), rows=tuple((Cell(text=line),) for line in lines))
+
+
+def _metric_table(title: str, members: Sequence[ComparisonRow], candidate: str) -> Table:
+    columns: tuple[str, ...] = ("case", "baseline", "candidate", "candidate is", "could see")
+    rows: list[tuple[Cell, ...]] = [_row(row, candidate) for row in members]
+    if any(row.cause for row in members):
+        columns = (*columns, "with")
+        rows = [(*cells, Cell(text=row.cause)) for cells, row in zip(rows, members, strict=True)]
+    average = _geomean(members)
+    if average is not None:
+        rows.append((*average, *(Cell(text="") for _ in range(len(columns) - len(average)))))
+    return Table(title=title, columns=columns, rows=tuple(rows), notes=_notes(members))
+
+
+def _geomean(members: Sequence[ComparisonRow]) -> tuple[Cell, ...] | None:
+    """The geometric mean of the ratios, which says how many cases it lacks; None with fewer than two ratios."""
+    cases = [row for row in members if row.effect is None or not row.effect.ghost]
+    ratios = [row.effect.ratio.value for row in cases if row.effect is not None and row.effect.ratio.value > 0]
+    if len(ratios) < 2:
+        return None
+    mean = math.exp(math.fsum(map(math.log, ratios)) / len(ratios))
+    lacking = len(cases) - len(ratios)
+    name = f"geomean of {len(ratios)} cases" + (f", {lacking} of {len(cases)} MISSING" if lacking else "")
+    timed = members[0].metric.endswith("_time_s")
+    words = f"{units.times(Interval(value=1 / mean))} the speed" if timed else units.times(Interval(value=mean))
+    return (Cell(text=name), Cell(text=""), Cell(text=""), Cell(text=words))
 
 
 def _notes(rows: Sequence[ComparisonRow]) -> tuple[str, ...]:
@@ -72,16 +107,24 @@ def _notes(rows: Sequence[ComparisonRow]) -> tuple[str, ...]:
 
 
 def _row(row: ComparisonRow, candidate: str) -> tuple[Cell, ...]:
+    effect = row.effect
+    seen = "" if effect is None or effect.exact or not units.known(effect.mde) else units.percent(effect.mde)
     return (
-        Cell(text=row.case.removesuffix(f"/{candidate}")),
+        _case(row, candidate),
         _value(row.baseline, row.unit),
         _value(row.candidate, row.unit),
         _verdict(row),
+        Cell(text=seen, order=effect.mde if effect else None),
     )
 
 
+def _case(row: ComparisonRow, candidate: str) -> Cell:
+    ghost = " (ghost: the reference itself)" if row.effect is not None and row.effect.ghost else ""
+    return Cell(text=row.case.removesuffix(f"/{candidate}") + ghost)
+
+
 def _value(value: Interval | None, unit: str) -> Cell:
-    return Cell(text=units.quantity(value.value, unit) if value else units.NA, order=value.value if value else None)
+    return Cell(text=units.interval(value, unit), order=value.value if value else None)
 
 
 def _verdict(row: ComparisonRow) -> Cell:
@@ -99,6 +142,27 @@ def _verdict(row: ComparisonRow) -> Cell:
         return Cell(text=f"{words}, exactly" if effect.exact else words, order=effect.ratio.value, tone=tone)
     shown = units.times(units.speed_up(effect) if timed else effect.ratio)
     return Cell(text=f"{shown}{' the speed' if timed else ''} ~", order=effect.ratio.value, tone="even")
+
+
+COLUMNS = (
+    "baseline_run", "candidate_run", "case", "metric", "unit", "baseline", "baseline_low", "baseline_high",
+    "candidate", "candidate_low", "candidate_high", "ratio", "ratio_low", "ratio_high", "mde", "verdict", "paired",
+    "exact", "ghost", "note", "cause",
+)  # fmt: skip
+
+
+def flat(comparison: Comparison) -> list[tuple[Any, ...]]:
+    """One row per case and metric in the order of `COLUMNS`; None for what is not known."""
+    rows = []
+    for row in comparison.rows:
+        effect = row.effect
+        sides = [row.baseline, row.candidate, effect.ratio if effect else None]
+        numbers = [getattr(side, end) if side else None for side in sides for end in ("value", "low", "high")]
+        verdict = (effect.verdict, effect.paired, effect.exact, effect.ghost) if effect else (None, None, None, None)
+        names = (comparison.baseline, comparison.candidate, row.case, row.metric, row.unit)
+        mde = effect.mde if effect and units.known(effect.mde) else None
+        rows.append((*names, *numbers, mde, *verdict, row.note, row.cause))
+    return rows
 
 
 def plain(value: Any) -> Any:

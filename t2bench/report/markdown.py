@@ -35,6 +35,12 @@ def render(run: Run, analysis: Analysis) -> str:
     return _fitted(f"# {inert(content.title)}\n\n{inert(content.subject)}", chapters)
 
 
+def of_tables(tables: Sequence[Table]) -> str:
+    """Tables under their titles as Markdown, with the same limit."""
+    chapters = [(table.title, list(_table(table))) for table in tables]
+    return _fitted("# t2bench compare", chapters)
+
+
 def _fitted(title: str, chapters: Sequence[tuple[str, list[str]]]) -> str:
     text, left_out = f"{title}\n", []
     for heading, lines in chapters:

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from t2bench.analysis.compare import compare
+from t2bench.analysis.compare import compare, other_machine
 from t2bench.analysis.effects import NOT_PAIRED_RUNS
+from t2bench.records import Metric
 
 CASE = "train_step/fp32/L128/flash"
 
@@ -97,8 +98,25 @@ def test_differences_of_machine_and_variants_are_readable(before, after):
         "host.cpu: model A -> model B",
         "torch.torch: 2.13.0 -> 2.14.0",
         "torch.threads: 1 -> None",
-        "variant flash: heads: 8 -> 4",
     )
+    assert found.redefined == ("variant flash: heads: 8 -> 4",)
+    assert other_machine(before.environment, changed.environment) == ()
+    moved = {**environment, "fingerprint": {"hw": "other", "sw": "zz", "proto": "cc"}}
+    assert "host.cpu: model A -> model B" in other_machine(before.environment, moved)
+
+
+def test_a_proven_difference_has_its_cause(before, edited):
+    def with_counts(record):
+        if record.pass_ != "counters":
+            return record
+        flash = record.variant == "flash"
+        flops = Metric(value=50.0 if flash else 100.0, unit="flops")
+        observed = {**record.observed, "backends": ["sdpa_flash" if flash else "math"]}
+        return replace(record, metrics={**record.metrics, "executed_flops": flops}, observed=observed)
+
+    found = {c.candidate: c for c in compare([edited(before, with_counts)], by="variant")}
+    assert row_of(found["flash"], CASE).cause == "0.5 x the FLOPs, sdpa_flash instead of math"
+    assert row_of(found["vanilla@ghost"], CASE.replace("flash", "vanilla@ghost")).cause == ""
 
 
 def test_variants_of_one_run_are_paired(before):

@@ -125,3 +125,25 @@ def test_reference_needs_variants(tmp_path):
     result = call(compare.command, old, "--reference", "absent")
     assert result.exit_code == 2
     assert "absent" in result.stderr
+
+
+def test_runs_of_two_machines_are_compared_on_request_only(tmp_path):
+    old, new = saved(tmp_path / "old"), saved(tmp_path / "new")
+    path = new / "environment.json"
+    environment = json.loads(path.read_text())
+    environment["fingerprint"] = {**environment.get("fingerprint", {}), "hw": "another"}
+    environment["host"] = {**environment.get("host", {}), "cpu": "another processor"}
+    path.write_text(json.dumps(environment))
+    refused = call(compare.command, old, new)
+    assert refused.exit_code == 4
+    assert "another processor" in refused.stderr
+    allowed = call(compare.command, old, new, "--allow-cross")
+    assert allowed.exit_code == 0
+    assert "ANOTHER MACHINE" in allowed.stdout
+
+
+@pytest.mark.parametrize(("name", "beginning"), [("md", "# t2bench compare"), ("csv", "baseline_run,"), ("json", "{")])
+def test_formats_of_a_comparison(tmp_path, name, beginning):
+    result = call(compare.command, saved(tmp_path / "r"), "--format", name)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(beginning)

@@ -50,7 +50,7 @@ MISSING = ComparisonRow(
 def test_verdicts_in_words(member, words):
     (table,) = comparison.tables(Comparison(baseline="a", candidate="b", rows=(member,)))
     assert table.rows[0][0].text == "train_step/fp32/L64"
-    assert table.rows[0][-1].text == words
+    assert table.rows[0][3].text == words
 
 
 def test_power_is_told_where_nothing_was_proven():
@@ -61,9 +61,39 @@ def test_power_is_told_where_nothing_was_proven():
 
 def test_a_missing_case_is_a_row_with_its_reason():
     found = Comparison(baseline="a", candidate="b", rows=(row("step_time_s", 0.5, "lower"), MISSING))
-    timed, missing = comparison.tables(comparison.selected(found, ("step_time_s",)))
+    missing, timed = comparison.tables(comparison.selected(found, ("step_time_s",)))
     assert [cell.text for cell in missing.rows[0]] == ["train_step/fp32/L128", "oom in the candidate"]
     assert len(timed.rows) == 1
+
+
+def test_the_geometric_mean_says_what_it_lacks_and_a_ghost_is_marked():
+    ghost = row("step_time_s", 1.0, "not distinguishable", ghost=True)
+    lost = dataclasses.replace(MISSING, metric="step_time_s")
+    rows = (row("step_time_s", 0.5, "lower"), row("step_time_s", 2.0, "higher"), ghost, lost)
+    (table,) = comparison.tables(Comparison(baseline="a", candidate="b", rows=rows))
+    assert [cell.text for cell in table.rows[-1]][:4] == [
+        "geomean of 2 cases, 1 of 3 MISSING",
+        "",
+        "",
+        "1.00x the speed",
+    ]
+    assert [row[0].text for row in table.rows[:-1]] == [
+        "train_step/fp32/L128",
+        "train_step/fp32/L64",
+        "train_step/fp32/L64",
+        "train_step/fp32/L64 (ghost: the reference itself)",
+    ]
+
+
+def test_causes_and_redefined_models_are_shown_and_flat_rows_have_every_column():
+    because = dataclasses.replace(row("step_time_s", 2.0, "higher"), cause="2 x the FLOPs")
+    found = Comparison(baseline="a", candidate="b", rows=(because,), redefined=("variant b: heads: 4 -> 8",))
+    first, timed = comparison.tables(found)
+    assert "NOT THE SAME MODELS" in first.title
+    assert (timed.columns[-1], timed.rows[0][-1].text) == ("with", "2 x the FLOPs")
+    (line,) = comparison.flat(found)
+    values = dict(zip(comparison.COLUMNS, line, strict=True))
+    assert (values["ratio"], values["mde"], values["cause"]) == (2.0, 0.03, "2 x the FLOPs")
 
 
 def test_differences_between_the_sides_are_told():
