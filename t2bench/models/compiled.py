@@ -39,7 +39,8 @@ class Compiled:
     Attributes:
         compile_s: seconds spent in the compiler, backward graphs included.
         graphs: graphs captured; more than one for each part and phase means breaks or recompilation.
-        graph_breaks: places where a graph had to end, by reason.
+        graph_breaks: times that a graph had to end early.
+        break_reasons: why, in torch's words.
         recompiles: captures of a frame that was captured before, for another shape or state.
         cache_hits: graphs found in Inductor's cache on the disk.
         cache_misses: graphs compiled.
@@ -47,7 +48,8 @@ class Compiled:
 
     compile_s: float
     graphs: int
-    graph_breaks: dict[str, int]
+    graph_breaks: int
+    break_reasons: tuple[str, ...]
     recompiles: int
     cache_hits: int
     cache_misses: int
@@ -85,7 +87,8 @@ def report() -> Compiled:
     return Compiled(
         compile_s=float(calculate_time_spent().get("total_wall_time", 0.0)),
         graphs=int(counters["stats"]["unique_graphs"]),
-        graph_breaks={str(reason).splitlines()[0]: int(count) for reason, count in counters["graph_break"].items()},
+        graph_breaks=sum(map(int, counters["graph_break"].values())),
+        break_reasons=tuple(sorted(str(reason).splitlines()[0] for reason in counters["graph_break"])),
         recompiles=sum(not name.split("/")[1].startswith("0") for name in frames if "/" in name),
         cache_hits=int(inductor["fxgraph_cache_hit"]),
         cache_misses=int(inductor["fxgraph_cache_miss"]),

@@ -132,13 +132,13 @@ def check(
         batch = ragged(small, batch)
     rounding = rounding or dtype
     gain = GAIN if torch.finfo(rounding).bits >= 32 else LOW_PRECISION_GAIN
-    model = _variant(small, device, dtype, seed, gain)
+    model = sharp_variant(small, device, dtype, seed, gain)
     try:
         checks = _numerics(model, batch, device, trains, rounding)
         if [verdict.name for verdict in checks if not verdict.passed] == [GRADIENTS] and spec.activation == "relu":
             # One activation in a thousand draws lies within rounding of the kink and has either of two derivatives.
             # A mistake fails on other weights too.
-            model = _variant(small, device, dtype, seed + 1, gain)
+            model = sharp_variant(small, device, dtype, seed + 1, gain)
             checks = _numerics(model, batch, device, trains, rounding)
         error = checks[0].error
         assert error is not None
@@ -152,7 +152,9 @@ def check(
     return tuple(checks)
 
 
-def _variant(spec: ModelSpec, device: torch.device | str, dtype: torch.dtype, seed: int, gain: float) -> Transformer:
+def sharp_variant(
+    spec: ModelSpec, device: torch.device | str, dtype: torch.dtype, seed: int, gain: float
+) -> Transformer:
     """The model with large weights, in evaluation mode (dropout off)."""
     model = build(spec, device=device, dtype=dtype, seed=seed).eval()
     model.chunk_tokens = CHUNK_TOKENS

@@ -115,10 +115,10 @@ class _Session:
 
     def on_truth(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Numerics, causality, padding and back end against the float64 reference."""
-        from t2bench.models import truth
+        from t2bench.workloads.truth_modes import check_case
 
         case = self._case(message)
-        return {"checks": [dataclasses.asdict(check) for check in truth.check_case(case, device=self.device)]}
+        return {"checks": [dataclasses.asdict(check) for check in check_case(case, device=self.device)]}
 
     def on_prove(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Truth, properties and oracle of a variant, which no case needs to be planned for."""
