@@ -56,20 +56,19 @@ def values(weights_BHTS: Tensor, scores: Scores, mask: Mask, *, normalised: bool
         share_BHTR = weights_BHTS.new_zeros(*weights_BHTS.shape[:3], len(table_RK))
         return share_BHTR.scatter_add(-1, place_TS.expand_as(weights_BHTS), weights_BHTS) @ table_RK
 
-    # The weights at each distance between the ends, and all that lies beyond the ends.
-    offset_R = torch.arange(1 - relative.left, relative.right, device=device)
+    # The weights at each distance between the ends, and all that lies beyond the ends: nothing ahead if that is hidden.
+    blind_ahead = mask.causal and mask.prefix_lengths_B is None
+    offset_R = torch.arange(1 - relative.left, relative.right + int(blind_ahead), device=device)
     key_TR = mask.positions(num_queries, num_keys, device)[:, None] + offset_R
     exists_TR = (key_TR >= 0) & (key_TR < num_keys)
     index_BHTR = key_TR.clamp(0, num_keys - 1).expand(*weights_BHTS.shape[:2], -1, -1)
     inner_BHTR = weights_BHTS.gather(-1, index_BHTR) * exists_TR
     total_BHT1 = 1.0 if normalised else weights_BHTS.sum(dim=-1, keepdim=True)
-    if mask.causal and mask.prefix_lengths_B is None and relative.right > 0:
-        behind_BHT1 = total_BHT1 - inner_BHTR.sum(dim=-1, keepdim=True)
-        ahead_BHT1 = torch.zeros_like(behind_BHT1)
-    else:
-        behind_BHT1 = weights_BHTS.tril(num_keys - num_queries - relative.left).sum(dim=-1, keepdim=True)
-        ahead_BHT1 = total_BHT1 - inner_BHTR.sum(dim=-1, keepdim=True) - behind_BHT1
-    return torch.cat((behind_BHT1, inner_BHTR, ahead_BHT1), dim=-1) @ table_RK
+    beyond_BHT1 = total_BHT1 - inner_BHTR.sum(dim=-1, keepdim=True)
+    if blind_ahead:
+        return torch.cat((beyond_BHT1, inner_BHTR), dim=-1) @ table_RK
+    behind_BHT1 = weights_BHTS.tril(num_keys - num_queries - relative.left).sum(dim=-1, keepdim=True)
+    return torch.cat((behind_BHT1, inner_BHTR, beyond_BHT1 - behind_BHT1), dim=-1) @ table_RK
 
 
 def _of_table(relative: RelativeBias, mask: Mask, num_queries: int, num_keys: int) -> Tensor:
