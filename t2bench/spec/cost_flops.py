@@ -66,6 +66,8 @@ def executed_flops(spec: ModelSpec, workload: WorkloadSpec, batch: int, length: 
         total += logits
     if spec.checkpoint == "full":
         total += attention + layers
+    if spec.checkpoint == "selective" and not fused:
+        total += attention
     return total
 
 

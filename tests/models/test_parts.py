@@ -91,18 +91,31 @@ def test_norms(kind: str) -> None:
 
 
 @pytest.mark.parametrize("chunk_tokens", [1, 7, 23, 100])
-def test_chunked_loss_is_the_cross_entropy(chunk_tokens: int) -> None:
+@pytest.mark.parametrize("softcap", [None, 2.0])
+@pytest.mark.parametrize("kind", ["chunked", "fused"])
+def test_sliced_losses_are_the_cross_entropy(kind: str, softcap: float | None, chunk_tokens: int) -> None:
     generator = torch.Generator().manual_seed(0)
     x_ND = torch.randn(23, 8, generator=generator, dtype=torch.float64, requires_grad=True)
     table_VD = torch.randn(31, 8, generator=generator, dtype=torch.float64, requires_grad=True)
     labels_N = torch.randint(0, 31, (23,), generator=generator)
     labels_N[::5] = -100
-    want = F.cross_entropy(x_ND @ table_VD.T, labels_N)
-    found = loss.chunked(x_ND, table_VD, labels_N, chunk_tokens=chunk_tokens)
+    scores = x_ND @ table_VD.T
+    want = F.cross_entropy(scores if softcap is None else softcap * torch.tanh(scores / softcap), labels_N)
+    found = loss.mean(kind, x_ND, table_VD, labels_N, softcap=softcap, chunk_tokens=chunk_tokens)
     assert torch.allclose(found, want)
     pairs = (torch.autograd.grad(3 * y, (x_ND, table_VD)) for y in (found, want))
     for g, h in zip(*pairs, strict=True):
         assert torch.allclose(g, h, atol=1e-12)
+    with torch.no_grad():
+        assert torch.allclose(loss.mean(kind, x_ND, table_VD, labels_N, softcap=softcap), want)
+
+
+def test_fused_loss_can_go_backward_once() -> None:
+    x_ND, table_VD = torch.randn(5, 4, requires_grad=True), torch.randn(6, 4, requires_grad=True)
+    total = loss.fused(x_ND, table_VD, torch.arange(5))
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        total.backward()
 
 
 def test_chunked_loss_survives_extreme_logits() -> None:
@@ -128,19 +141,21 @@ def test_chunked_loss_never_holds_all_logits() -> None:
 
     x_ND, table_VD = torch.randn(64, 4, requires_grad=True), torch.randn(50, 4, requires_grad=True)
     labels_N = torch.randint(0, 50, (64,))
-    for function, rows in ((loss.dense, 64), (lambda *a: loss.chunked(*a, chunk_tokens=8), 8)):
+    sliced = [(lambda *a, f=f: f(*a, chunk_tokens=8), 8) for f in (loss.chunked, loss.fused)]
+    for function, rows in ((loss.dense, 64), *sliced):
         Largest.elements = 0
         with Largest():
             function(x_ND, table_VD, labels_N).backward()
         assert Largest.elements == max(rows * 50, 64 * 4)
 
 
-def test_products_of_the_chunked_loss_are_counted() -> None:
-    """Its in-place products are seen by a FLOP counter: logits once forward, once again and two products backward."""
+@pytest.mark.parametrize(("kind", "products"), [("chunked", 4), ("fused", 3)])
+def test_products_of_sliced_losses_are_counted(kind: str, products: int) -> None:
+    """In-place products are seen by a FLOP counter: logits, two products for gradients, and chunked logits again."""
     x_ND, table_VD = torch.randn(64, 4, requires_grad=True), torch.randn(50, 4, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
-        loss.chunked(x_ND, table_VD, torch.randint(0, 50, (64,)), chunk_tokens=8).backward()
-    assert counter.get_total_flops() == 4 * 2 * 64 * 50 * 4
+        loss.mean(kind, x_ND, table_VD, torch.randint(0, 50, (64,)), chunk_tokens=8).backward()
+    assert counter.get_total_flops() == products * 2 * 64 * 50 * 4
 
 
 def test_padded_rows_of_the_vocabulary_are_never_named() -> None:
