@@ -12,6 +12,7 @@ from t2bench.analysis.results import Analysis
 from t2bench.records import Run
 from t2bench.report import facts, tables, words
 from t2bench.report import verdict as sentences
+from t2bench.report.latency import latency
 from t2bench.report.table import Table
 from t2bench.report.view import View
 
@@ -53,7 +54,7 @@ def build(run: Run, analysis: Analysis) -> Content:
         title=facts.title(run),
         subject=facts.subject(run),
         verdict=sentences.verdict(view),
-        speed=tuple(tables.speed(view, series) for series in view.series),
+        speed=tuple(table for series in view.series for table in _speed(view, series)),
         memory=tuple(table for series in view.series if (table := tables.memory(view, series)) is not None),
         scaling=tuple(table for series in view.series if (table := tables.scaling(view, series)) is not None),
         ladder=tables.ladder(view),
@@ -63,3 +64,9 @@ def build(run: Run, analysis: Analysis) -> Content:
         further_warnings=words.further_warnings(view),
         honesty=facts.honesty(run, analysis),
     )
+
+
+def _speed(view: View, series: str) -> list[Table]:
+    """The series' speed, and its latencies if it generates."""
+    found = latency(view, series)
+    return [tables.speed(view, series), *([] if found is None else [found])]
