@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from t2bench.spec.plugins import Plugin
+    from t2bench.spec.plugin import Plugin
     from t2bench.spec.suite import Variant
 
 WORKER_TIMEOUT_S = 300.0

@@ -27,8 +27,10 @@ BACKENDS: dict[str, str] = {
 }
 WORKLOADS: dict[str, str] = {
     "attention": "the attention operator alone on random q, k, v; causal and backward are its options",
-    "forward": "inference on a batch of real text, without autograd",
-    "train_step": "forward, loss, backward and the optimizer's step",
+    "forward": "inference on a batch of real text, without autograd; ragged is its option",
+    "train_step": "forward, loss, backward and the optimizer's step; ragged is its option",
+    "prefill": "reading a prompt, up to the first new token",
+    "decode": "reading a prompt and generating new_tokens after it, the likeliest each, whatever they are",
 }
 METRICS: dict[str, tuple[str, str]] = {
     "step_time_s": ("s", "one step of the workload, from first to last operation"),
@@ -36,6 +38,8 @@ METRICS: dict[str, tuple[str, str]] = {
     "loss_time_s": ("s", "the loss of a training step"),
     "backward_time_s": ("s", "the backward pass of a step"),
     "optimizer_time_s": ("s", "the optimizer's part of a step"),
+    "ttft_s": ("s", "time to the first new token (prefill, decode)"),
+    "tpot_s": ("s", "time of each new token after the first, averaged (decode)"),
     "tokens_per_s": ("tokens/s", "tokens of a step (source and target) over its time"),
     "model_flops": ("flops", "what the algorithm asks for: causal attention not halved, backward 2 x forward"),
     "executed_flops": ("flops", "what the kernels do, recomputation included"),
@@ -43,6 +47,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "saved_for_backward_bytes": ("bytes", "tensors that autograd keeps between forward and backward"),
     "tracked_peak_bytes": ("bytes", "largest sum of live tensors during a step"),
     "bytes_touched": ("bytes", "inputs and outputs of every operation, an upper bound of traffic"),
+    "kv_cache_bytes": ("bytes", "what decoding keeps of the tokens before, when it ends"),
     "process_peak_bytes": ("bytes", "resident memory above the level before the model was built (CPU)"),
     "peak_allocated_bytes": ("bytes", "largest amount that tensors occupied (CUDA)"),
     "peak_reserved_bytes": ("bytes", "largest amount that the allocator held (CUDA)"),

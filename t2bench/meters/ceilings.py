@@ -90,7 +90,11 @@ def _gemm(device: torch.device, dtype_name: str) -> tuple[float, int]:
     """FLOP/s and size: the size is doubled until one product takes the target time."""
     import torch
 
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype_name]
+    from t2bench.models.precision import PRECISIONS
+
+    precision = PRECISIONS[dtype_name]
+    precision.set_matmul()
+    dtype = precision.compute
     size = _FIRST_SIZE[device.type]
     while True:
         a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from t2bench.runner.launcher import Launcher, Worker, WorkerFailed
-from t2bench.spec.plugins import Plugin
+from t2bench.spec.plugin import Plugin
 from t2bench.spec.suite import Variant
 
 CHECK_TIMEOUT_S = 600.0

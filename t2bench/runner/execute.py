@@ -27,7 +27,7 @@ from t2bench.runner.recording import Recorder
 from t2bench.runner.turns import Bench, measure_launch
 from t2bench.spec.case import Case, Plan
 from t2bench.spec.loader import dump_suite
-from t2bench.spec.plugins import Plugin
+from t2bench.spec.plugin import Plugin
 from t2bench.spec.suite import Suite
 from t2bench.workloads.text import write_tokens
 

@@ -29,7 +29,7 @@ from t2bench.runner.recording import Recorder
 from t2bench.runner.turns import Bench, Side, measure_launch
 from t2bench.spec.case import Case, Plan
 from t2bench.spec.loader import dump_suite
-from t2bench.spec.plugins import Plugin
+from t2bench.spec.plugin import Plugin
 from t2bench.spec.suite import Suite
 
 BASE_SUFFIX = "@base"

@@ -8,7 +8,7 @@ from typing import Any
 
 from t2bench.runner.launcher import Launcher, WorkerFailed
 from t2bench.spec.case import Plan
-from t2bench.spec.plugins import Plugin
+from t2bench.spec.plugin import Plugin
 from t2bench.spec.suite import Suite
 
 SETUP_TIMEOUT_S = 120.0

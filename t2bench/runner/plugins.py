@@ -17,7 +17,7 @@ from typing import Any
 
 from t2bench.models import factories
 from t2bench.models.factories import FactoryError
-from t2bench.spec.plugins import Plugin
+from t2bench.spec.plugin import Plugin
 
 
 class Plugins:

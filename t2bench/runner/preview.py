@@ -15,7 +15,7 @@ from t2bench.runner.observer import Observer
 from t2bench.runner.recording import Recorder
 from t2bench.runner.turns import Bench
 from t2bench.spec.case import Plan
-from t2bench.spec.plugins import Plugin
+from t2bench.spec.plugin import Plugin
 from t2bench.spec.suite import Suite
 
 

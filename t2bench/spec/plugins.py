@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
 
 from t2bench.spec.errors import Mark, SpecError, SuiteErrors, did_you_mean, listing, show
+from t2bench.spec.plugin import Plugin
 from t2bench.spec.suite import Suite
 from t2bench.spec.yamltree import Node
 
@@ -22,33 +21,6 @@ GROUP = "t2bench.variants"  # of the entry points of packages
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 MAX_SOURCE_BYTES = 1 << 20
 PERMISSION = "code runs with all your rights: read it, then give --allow-code"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Plugin:
-    """Code that defines factories.
-
-    Attributes:
-        name: as the suite writes it; of an entry point, the distribution's name.
-        path: the file, absolute; empty for a module.
-        module: dotted name of a module; empty for a file.
-        factory: of an entry point, the name of the factory that it is; else whatever the code registers.
-        attribute: of an entry point, what to take from the module.
-        version: of an entry point's distribution; for others the code says it.
-        sha256: of the file's bytes; empty for a module, whose files are hashed where it is imported.
-    """
-
-    name: str
-    path: str = ""
-    module: str = ""
-    factory: str = ""
-    attribute: str = ""
-    version: str = ""
-    sha256: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """For a message to a worker and for `environment.json`."""
-        return asdict(self)
 
 
 def find_plugins(tree: Node) -> tuple[dict[str, str], list[SpecError]]:
