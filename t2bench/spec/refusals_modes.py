@@ -112,6 +112,18 @@ def quantized_nothing(case: Case) -> str | None:
     return None
 
 
+def static_cache_needs_a_mask(case: Case) -> str | None:
+    """What is not filled yet in a buffer of fixed size is hidden by a mask."""
+    model = case.model
+    takes_none = ("varlen", "fa2", "fa3", "fa4", *(("sdpa_flash",) if case.device == "cuda" else ()))
+    if not case.workload.generates or model.cache != "static" or model.attention not in takes_none:
+        return None
+    return (
+        f"a static cache hides its empty places by a mask, which {model.attention} does not take on {case.device}; "
+        "use cache: on, or sdpa_efficient, sdpa_math or math"
+    )
+
+
 def quantized_dtype(case: Case) -> str | None:
     """What the kernels of a quantization accept."""
     quant = case.model.quant
@@ -119,8 +131,10 @@ def quantized_dtype(case: Case) -> str | None:
         return None
     if case.dtype not in ("fp32", "bf16"):
         return f"{quant} weights are multiplied by fp32 or bf16 activations, not {case.dtype}; use dtype bf16"
-    if quant == "fp8" and case.device == "cpu":
-        return "fp8 arithmetic needs a GPU of the Hopper generation or later; use int8wo or int8dyn on a CPU"
+    if quant in ("fp8", "int4wo") and case.device == "cpu":
+        needs = {"fp8": "fp8 arithmetic needs a GPU of the Hopper generation or later"}
+        what = needs.get(quant, "torchao has int4 kernels for CUDA only")
+        return f"{what}; use int8wo or int8dyn on a CPU"
     if quant in ("fp8", "int4wo") and case.dtype != "bf16":
         return f"{quant} kernels take bf16 activations only; use dtype bf16"
     return None
@@ -140,4 +154,5 @@ RULES: tuple[Callable[[Case], str | None], ...] = (
     quantized_training,
     quantized_nothing,
     quantized_dtype,
+    static_cache_needs_a_mask,
 )

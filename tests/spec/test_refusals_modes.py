@@ -71,9 +71,19 @@ ROWS = [
         "Hopper generation",
     ),
     (
-        case(replace(PLAIN, quant="int4wo"), FORWARD),
-        case(replace(PLAIN, quant="int4wo"), FORWARD, dtype="bf16"),
+        case(replace(PLAIN, quant="int4wo"), FORWARD, device="cuda"),
+        case(replace(PLAIN, quant="int4wo"), FORWARD, dtype="bf16", device="cuda"),
         "int4wo kernels take bf16",
+    ),
+    (
+        case(replace(PLAIN, quant="int4wo"), FORWARD, dtype="bf16"),
+        case(INT8, FORWARD, dtype="bf16"),
+        "int4 kernels for CUDA only",
+    ),
+    (
+        case(replace(STATIC, attention="sdpa_flash"), DECODE, dtype="bf16", device="cuda"),
+        case(replace(STATIC, attention="sdpa_flash"), DECODE),
+        "hides its empty places by a mask",
     ),
 ]
 
