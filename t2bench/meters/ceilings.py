@@ -60,18 +60,15 @@ def measure(device: str, dtype: str) -> Ceilings:
 
     Args:
         device: `cpu` or `cuda` (or `cuda:1`).
-        dtype: a value of `t2bench.spec.case.Dtype`; with autocast the products are in 16 bits.
+        dtype: `fp32`, `bf16` or `fp16`.
 
     Returns:
-        The ceilings; on a CPU within about half a second. Sets the process's precision of float32 products.
+        The ceilings; on a CPU within about half a second.
     """
     import torch
 
-    from t2bench.models.precision import PRECISIONS
-
-    PRECISIONS[dtype].set_matmul()
     begin = time.perf_counter()
-    flops_per_s, size = _gemm(torch.device(device), PRECISIONS[dtype].compute)
+    flops_per_s, size = _gemm(torch.device(device), dtype)
     bytes_per_s = _copy(torch.device(device))
     return Ceilings(
         flops_per_s=flops_per_s, bytes_per_s=bytes_per_s, gemm_size=size, spent_s=time.perf_counter() - begin
@@ -89,7 +86,7 @@ def mfu(model_flops: float, step_time_s: float, ceiling_flops_per_s: float) -> M
     )
 
 
-def _gemm(device: torch.device, dtype: torch.dtype) -> tuple[float, int]:
+def _gemm(device: torch.device, dtype_name: str) -> tuple[float, int]:
     """FLOP/s and size: the size is doubled until one product takes the target time."""
     import torch
 

@@ -82,7 +82,7 @@ ROWS = [
     ),
     (
         case(replace(STATIC, attention="sdpa_flash"), DECODE, dtype="bf16", device="cuda"),
-        case(replace(STATIC, attention="sdpa_flash"), DECODE),
+        case(replace(STATIC, attention="sdpa_efficient"), DECODE, dtype="bf16", device="cuda"),
         "hides its empty places by a mask",
     ),
 ]
