@@ -123,15 +123,16 @@ class Oracle:
         return numeric_check(name, error, allowed, f"{spec.attention} against {self.name} in float32")
 
 
-def difference(spec: ModelSpec, want: Expected, *, strict: bool = True) -> float:
-    """Largest |ours - theirs| / (1 + |theirs|) over valid positions in float32; infinite if anything is NaN.
+def difference(spec: ModelSpec, want: Expected, *, strict: bool = True, dtype: torch.dtype = torch.float32) -> float:
+    """Largest |ours - theirs| / (1 + |theirs|) over valid positions; infinite if anything is NaN.
 
     Args:
         spec: ours.
         want: theirs.
         strict: parameters must correspond one to one; else (for a broken spec) those that both have are the same.
+        dtype: of ours.
     """
-    worst = float(_errors(ours(spec, want, strict=strict), output_of(want), want.valid_BT).max())
+    worst = float(_errors(ours(spec, want, strict=strict, dtype=dtype), output_of(want), want.valid_BT).max())
     return math.inf if math.isnan(worst) else worst
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from t2bench.parity import decoders, encdecs, encoders, equations
 from t2bench.parity import xlnet as xlnets
 from t2bench.parity.oracle import Oracle
+from t2bench.parity.recurrent import recurrent
 from t2bench.parity.subject import MAX_LEN, share_of_heads, within_reach
 from t2bench.parity.weights import VOCAB
 from t2bench.spec.axes import PatternSpec, PositionSpec
@@ -342,12 +343,15 @@ def for_spec(variant: str | ModelSpec, *, only_installed: bool = True) -> Oracle
     for oracle in ORACLES.values():
         vouches = oracle.library and _function(small, oracle.free) == _function(oracle.spec, oracle.free)
         if vouches and (oracle.installed or not only_installed):
-            return replace(oracle, spec=small)
-    return Oracle(name=EQUATIONS, library="", spec=small, make=equations.transformer, control=_control(small))
+            return replace(oracle, spec=replace(small, ff=oracle.spec.ff))  # some libraries fix it
+    make = equations.transformer if spec.recurrence == "none" else recurrent
+    return Oracle(name=EQUATIONS, library="", spec=small, make=make, control=_control(small))
 
 
 def _control(spec: ModelSpec) -> Callable[[ModelSpec], ModelSpec]:
     """A small mistake in what a variant without a library is about."""
+    if spec.recurrence != "none":
+        return axes(recurrence="gru" if spec.recurrence == "lstm" else "lstm")
     if spec.position.kind != "none":
         return position(kind="none")
     return axes(activation="silu" if spec.activation != "silu" else "gelu")

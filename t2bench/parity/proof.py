@@ -30,7 +30,7 @@ from t2bench.spec.refusals import refusal
 
 Part = Literal["truth", "property", "oracle", "control"]
 
-LENGTH = 24
+LENGTH, MAX_VOCAB = 24, 256
 # A model of more parameters (two layers of it) is checked at width 32: its function is the same, and it fits anywhere.
 MAX_PARAMS = 60_000_000
 INSTALL = "pip install 't2bench[test]'"
@@ -100,7 +100,7 @@ def _finite(value: float | None) -> float | None:
 def _runnable(spec: ModelSpec, device: Literal["cpu", "cuda"], dtype: Any, seed: int) -> tuple[Case | None, list[str]]:
     """The case in which the variant is checked: as it is if it can run here, else the same function otherwise."""
     notes: list[str] = []
-    small = replace(spec, enc_layers=2, dec_layers=2, vocab=min(spec.vocab, truth.MAX_VOCAB))
+    small = replace(spec, enc_layers=2, dec_layers=2, vocab=min(spec.vocab, MAX_VOCAB))
     if not spec.factory and num_params(small).total > MAX_PARAMS:
         small = subject.shrunk(spec)
         notes.append(f"checked at width {small.width}: at its own it would take gigabytes")
