@@ -7,10 +7,9 @@ n layers, a stack whose input has d features takes per position
     both directions     the same with h/2 each way, twice, and h features between layers
 
 attention over S states of the encoder 2 S (d + h) per position when additive (a score v . tanh(...) over d features, a
-weighted sum over h) and 4 S h as a dot product; the context adds 2 g h h to the bottom layer's input. The operations of
-torch.nn's cells are the same in every implementation, but for the gradient of a first state that needs none (left out
-by some, and counted here), so *executed* FLOPs differ from *model* FLOPs in two things only: the gradient of additive
-scores by the query is a sum, no matrix product; and a chunked loss computes its logits twice.
+weighted sum over h) and 4 S h as a dot product; the context adds 2 g h h to the bottom layer's input. *Executed* FLOPs
+differ from *model* FLOPs in two things only: the gradient of additive scores by the query is a sum, no matrix product;
+and a chunked loss computes its logits twice.
 """
 
 from __future__ import annotations
