@@ -5,6 +5,7 @@ Shape letters: B batch, T length, N tokens of a packed batch, V vocabulary.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,8 +15,11 @@ from t2bench.models.cache import GrowingCache, StaticCache
 from t2bench.models.packing import pack
 from t2bench.models.recurrent import RecurrentCache
 from t2bench.models.stack import Memories
-from t2bench.parity.subject import LENGTH, SOURCE_LENGTH, Batch, Subject, equal
+from t2bench.parity.subject import BATCH, LENGTH, SOURCE_LENGTH, Batch, Subject, equal
 from t2bench.spec.axes import PatternSpec
+from t2bench.spec.case import Case, WorkloadSpec
+from t2bench.spec.model import ModelSpec
+from t2bench.spec.refusals import refusal
 
 PIECES = [4, 1, 1, 3, 1]  # passes of cached decoding: a prompt, then mostly single tokens
 RELATIVE = frozenset({"rope", "alibi", "t5_bias", "shaw", "txl", "none"})
@@ -68,9 +72,22 @@ def packing(subject: Subject) -> list[Check]:
     alone = [subject.logits({name: x[row][None] for name, x in rows.items()})[0] for row in range(len(lengths_B))]
     found = []
     for padding in ("packed", "nested"):
-        other = subject.variant(padding=padding)
-        found += equal(subject, f"padding: {padding}", other.logits(packed)[0], torch.cat(alone), "packed sequences")
+        for attention in dict.fromkeys((spec.attention, "sdpa")):
+            packs = replace(spec, padding=padding, attention=attention)
+            if refusal(_ragged(packs, packed["tokens_BT"].device.type)) is None:
+                given = subject.variant(padding=padding, attention=attention).logits(packed)[0]
+                found += equal(
+                    subject, f"padding: {padding}", given, torch.cat(alone), f"{attention}, packed sequences"
+                )
+                break
     return found
+
+
+def _ragged(spec: ModelSpec, device: Any) -> Case:
+    return Case(
+        variant="packed", model=spec, workload=WorkloadSpec(kind="forward", ragged=True), length=LENGTH, batch=BATCH,
+        dtype="fp32", device=device,
+    )  # fmt: skip
 
 
 def documents(subject: Subject) -> list[Check]:

@@ -57,6 +57,8 @@ def _of_positions(spec: ModelSpec) -> list[str]:
         found.append(f"position.max_distance must be at least 1, got {position.max_distance}")
     if position.kind == "txl" and (spec.arch != "decoder" or spec.width % 2):
         found.append("txl positions are those of Transformer-XL: a decoder of even width")
+    if position.kind == "txl" and spec.pattern.kind == "prefix":
+        found.append("txl has no distances ahead of a token, as a prefix pattern needs; use t5_bias, alibi or shaw")
     if spec.memory < 0 or (spec.memory and position.kind not in ("txl", "rope", "alibi", "t5_bias", "shaw", "none")):
         found.append(
             f"memory {spec.memory} needs positions that are relative (txl, rope, alibi, t5_bias, shaw) or none: "

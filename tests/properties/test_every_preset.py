@@ -27,13 +27,7 @@ def runs_here(spec: ModelSpec, kind: str = "train_step") -> bool:
     case = Case(
         variant="small", model=spec, workload=WorkloadSpec(kind=kind), length=T, batch=B, dtype="fp32", device="cpu"
     )
-    return refusal(case) is None and spec.attention != "flex" and (spec.attention == "math" or has_plain_scores(spec))
-
-
-def has_plain_scores(spec: ModelSpec) -> bool:
-    """Whether attention is scaled dot products and nothing else, which every back end has."""
-    in_scores = spec.position.kind in ("alibi", "t5_bias", "shaw", "txl")
-    return not in_scores and spec.attention_softcap is None and spec.score != "additive"
+    return refusal(case) is None and spec.attention != "flex"
 
 
 def on_cpu(spec: ModelSpec) -> ModelSpec:
