@@ -112,18 +112,6 @@ def quantized_nothing(case: Case) -> str | None:
     return None
 
 
-def static_cache_needs_a_mask(case: Case) -> str | None:
-    """What is not filled yet in a buffer of fixed size is hidden by a mask."""
-    model = case.model
-    takes_none = ("varlen", "fa2", "fa3", "fa4", *(("sdpa_flash",) if case.device == "cuda" else ()))
-    if not case.workload.generates or model.cache != "static" or model.attention not in takes_none:
-        return None
-    return (
-        f"a static cache hides its empty places by a mask, which {model.attention} does not take on {case.device}; "
-        "use cache: on, or sdpa_efficient, sdpa_math or math"
-    )
-
-
 def quantized_dtype(case: Case) -> str | None:
     """What the kernels of a quantization accept."""
     quant = case.model.quant
@@ -154,5 +142,4 @@ RULES: tuple[Callable[[Case], str | None], ...] = (
     quantized_training,
     quantized_nothing,
     quantized_dtype,
-    static_cache_needs_a_mask,
 )

@@ -16,12 +16,13 @@ def remembering(model: Transformer, batches: Sequence[Batch]) -> dict[str, Any]:
     """The `memories` argument of every step; empty for a model without.
 
     The memory is full before the first step, so that all steps are the same work: it is filled with the last batches,
-    which the first ones follow again and again.
+    which the first ones follow again and again. What a layer remembers depends on what the layers below remembered.
     """
     if not model.spec.memory:
         return {}
     memories = Memories()
-    needed = -(-model.spec.memory // batches[-1].tokens_BT.shape[1])
+    reach = model.spec.num_dec_layers * model.spec.memory
+    needed = -(-reach // batches[-1].tokens_BT.shape[1])
     was_training = model.training
     model.eval()
     with torch.no_grad():

@@ -80,11 +80,6 @@ ROWS = [
         case(INT8, FORWARD, dtype="bf16"),
         "int4 kernels for CUDA only",
     ),
-    (
-        case(replace(STATIC, attention="sdpa_flash"), DECODE, dtype="bf16", device="cuda"),
-        case(replace(STATIC, attention="sdpa_efficient"), DECODE, dtype="bf16", device="cuda"),
-        "hides its empty places by a mask",
-    ),
 ]
 
 
