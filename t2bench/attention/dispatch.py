@@ -5,6 +5,8 @@ Shape letters: B batch, T query length, S key length, H query heads, G key/value
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
 from t2bench.attention import banded, flex, fused, math, packed, reference, sdpa, varlen
@@ -12,6 +14,7 @@ from t2bench.attention.mask import Mask
 from t2bench.attention.scores import DOT, Scores, Unsupported
 from t2bench.spec.axes import BACKENDS
 
+MaskForm = Literal["none", "flag", "kernel", "sequences", "blocks", "dense_mask"]
 REFERENCE = "reference"  # the float64 oracle, for checks; not a value of the `attention` axis
 
 
@@ -104,6 +107,25 @@ def _nested(
         return sdpa.of_nested(q, k, v, backend=backend, causal=mask.causal, scale=scale, dropout_p=dropout_p)
 
     return packed.as_nested(q_BHTK, k_BGSK, v_BGSK, sequences, attend_nested)
+
+
+def mask_form(backend: str, mask: Mask, scores: Scores, num_queries: int, num_keys: int) -> MaskForm:
+    """How a mask reaches a back end: what a record says beside a time, since a tensor for all T x S pairs costs memory.
+
+    Returns:
+        `none`; `flag` (the causal flag of torch); `kernel` (the kernel knows the structure); `sequences` (each by
+        itself); `blocks` (`t2bench.attention.banded`); `dense_mask`: a tensor over all pairs, as `math` always has.
+    """
+    if mask.packed is None and not mask.hides(num_queries, num_keys):
+        return "none"
+    if backend in ("flex", "varlen") or backend in fused.MODULES:
+        return "kernel"
+    if mask.packed is not None:
+        return "sequences"
+    if banded.blocks(mask, scores, num_queries, num_keys) is not None:
+        return "blocks"
+    flag = mask.is_flag(num_queries, num_keys) and scores.relative is None
+    return "flag" if flag and backend != "math" else "dense_mask"
 
 
 def takes_mask_tensor(backend: str, device_type: str) -> bool:

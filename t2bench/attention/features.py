@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from t2bench.attention.dispatch import MaskForm, mask_form
 from t2bench.attention.mask import Mask
 from t2bench.attention.packed import Packed
 from t2bench.attention.scores import RelativeBias, Scores
-from t2bench.spec.axes import Padding, PatternSpec, PositionSpec, Score
+from t2bench.spec.axes import IN_SCORES, Padding, PatternSpec, PositionSpec, Score
 from t2bench.spec.model import ModelSpec
 
 DOCUMENTS = 3
@@ -84,6 +85,15 @@ class Features:
         packed = Packed(query_lengths=lengths, key_lengths=lengths, nested=self.padding == "nested")
         window = self.pattern.window if self.pattern.kind == "window" else None
         return Mask(causal=causal, window=window, both_sides=window is not None and not causal, packed=packed)
+
+    def mask_form(self, backend: str, *, length: int, causal: bool) -> MaskForm:
+        """How the mask of a sequence reaches a back end; see `t2bench.attention.dispatch.mask_form`."""
+        relative = None
+        if self.position.kind in IN_SCORES:
+            by_query = 2 if self.position.kind in ("shaw", "txl") else 1
+            relative = RelativeBias(values_BHTR=torch.zeros(1, 1, by_query, 1), left=0, right=0)
+        mask = self.mask(batch=1, length=length, causal=causal, device="cpu")
+        return mask_form(backend, mask, Scores(relative=relative), length, length)
 
     def tables(
         self, *, heads: int, head_dim: int, length: int, causal: bool, generator: torch.Generator

@@ -52,7 +52,7 @@ class RelativeBias:
 
     def keep(self, key: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
         """What `make` returns, made once for each key and mode of autograd and kept as long as the bias."""
-        key = (*key, torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+        key = (*key, torch.is_grad_enabled())
         if key not in self._built:
             self._built[key] = make()
         return self._built[key]

@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import nn
 
-from t2bench.attention.witness import FORWARD
+from t2bench.attention.witness import COMPILED, observe_compiled
 from t2bench.spec.case import Unsupported
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -29,7 +29,7 @@ PARTS = ("hidden", "loss")
 WITHOUT_GRAPHS = {"reduce-overhead": "default", "max-autotune": "max-autotune-no-cudagraphs"}
 # Inductor's ways of saying that there is no compiler for its kernels (C++ for CPUs; Triton for CUDA).
 NO_COMPILER = ("InvalidCxxCompiler", "CppCompileError", "TritonMissing", "CUDACompileError")
-UNFUSED = ("math", "sdpa_math")
+UNFUSED = frozenset({"math", "sdpa_math"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,10 +118,9 @@ def attention_backends(step: Callable[[], object], requested: str) -> tuple[tupl
     Returns:
         (back ends, kernel names).
     """
-    with torch.profiler.profile() as profiler:
+    with observe_compiled() as seen:
         step()
-    names = {event.key.removeprefix("aten::") for event in profiler.key_averages()}
-    fused = sorted(name for name in names & FORWARD.keys() if FORWARD[name] not in UNFUSED)
+    fused = sorted(seen.backends - UNFUSED - {COMPILED})
     if fused:
-        return tuple(sorted({FORWARD[name] for name in fused})), tuple(fused)
+        return tuple(fused), seen.kernels
     return (requested if requested in UNFUSED else "unfused",), ("compiled",)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
+from t2bench.attention.features import Features
 from t2bench.attention.witness import observe
 from t2bench.meters.counters import count
 from t2bench.models import compiled
@@ -28,7 +29,8 @@ def count_case(case: Case, build: Callable[[Case], Workload]) -> tuple[dict[str,
         build: makes a workload.
 
     Returns:
-        (metrics, facts): facts are `backends`, `kernels`, `uncounted`, `ops`, and the first step's `checksum`, a float.
+        (metrics, facts): facts are `backends`, `kernels`, `mask` (how it reaches them), `uncounted`, `ops`, and the
+        first step's `checksum`, a float.
     """
     plain = replace(case, model=replace(case.model, compile="off", quant="none"))
     workload = build(plain)
@@ -46,7 +48,7 @@ def count_case(case: Case, build: Callable[[Case], Workload]) -> tuple[dict[str,
         facts["counted"] = "the same case eager and unquantized"
         workload = build(case)
         first = [float(workload.step(_no_mark))]
-    return metrics, facts | _kernels(case, workload) | {"checksum": first[0]}
+    return metrics, facts | _kernels(case, workload) | _mask_form(case) | {"checksum": first[0]}
 
 
 def compilation(case: Case) -> dict[str, Any]:
@@ -61,6 +63,15 @@ def _kernels(case: Case, workload: Workload) -> dict[str, Any]:
     with observe() as seen:
         workload.step(_no_mark)
     return {"backends": sorted(seen.backends), "kernels": list(seen.kernels)}
+
+
+def _mask_form(case: Case) -> dict[str, Any]:
+    """How the mask of self-attention reaches its back end: a tensor over all pairs of tokens is memory of its own."""
+    model, workload = case.model, case.workload
+    if model.factory or model.recurrence != "none":
+        return {}
+    causal = workload.causal if workload.kind == "attention" else model.arch != "encoder"
+    return {"mask": Features.of(model).mask_form(model.attention, length=case.length, causal=causal)}
 
 
 def _no_mark(phase: str) -> None:

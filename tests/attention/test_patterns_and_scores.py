@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from t2bench.attention import additive, banded, relative
-from t2bench.attention.dispatch import attend
+from t2bench.attention.dispatch import attend, mask_form
+from t2bench.attention.features import Features
 from t2bench.attention.mask import Mask
 from t2bench.attention.packed import Packed
 from t2bench.attention.scores import RelativeBias, Scores, Unsupported
+from t2bench.spec.axes import PatternSpec, PositionSpec
 
 B, H, G, L, K = 2, 4, 2, 9, 8
 DOCUMENTS = [[0, 0, 0, 1, 1, 1, 1, 2, 2], [0, 0, 1, 1, 1, 1, 1, 1, 1]]
@@ -329,3 +331,32 @@ def test_what_contradicts_itself() -> None:
         Scores(value_table_RK=torch.zeros(3, 4))
     with pytest.raises(ValueError, match="no scale"):
         Scores(scale=1.0, additive_HK=torch.zeros(1, 4))
+
+
+def test_how_a_mask_reaches_a_back_end() -> None:
+    window, packed = Mask(causal=True, window=64), Mask(packed=Packed(query_lengths=(9,), key_lengths=(9,)))
+    bias = scores_of("table")[0]
+    forms = {
+        "none": [("sdpa_flash", Mask(), Scores()), ("flex", Mask(), Scores())],
+        "flag": [("sdpa_flash", Mask(causal=True), Scores()), ("sdpa", Mask(causal=True, window=512), Scores())],
+        "kernel": [("flex", window, Scores()), ("fa2", packed, Scores()), ("varlen", Mask(causal=True), Scores())],
+        "sequences": [("math", packed, Scores()), ("sdpa_flash", packed, bias)],
+        "blocks": [("math", window, bias), ("sdpa_flash", window, Scores())],
+        "dense_mask": [
+            ("math", Mask(causal=True), Scores()),
+            ("sdpa_flash", Mask(causal=True), bias),
+            ("sdpa", Mask(causal=True, window=64, global_tokens=1), Scores()),
+            ("sdpa_efficient", Mask(causal=True, prefix_lengths_B=torch.tensor([4])), Scores()),
+        ],
+    }
+    for form, cases in forms.items():
+        for backend, mask, scores in cases:
+            assert mask_form(backend, mask, scores, 512, 512) == form
+
+
+def test_a_variant_says_how_its_mask_reaches_its_back_end() -> None:
+    local = Features(pattern=PatternSpec(kind="window", window=64))
+    assert local.mask_form("sdpa_flash", length=512, causal=True) == "blocks"
+    assert Features().mask_form("sdpa_flash", length=512, causal=True) == "flag"
+    assert Features(position=PositionSpec(kind="alibi")).mask_form("sdpa", length=512, causal=True) == "dense_mask"
+    assert Features(pattern=PatternSpec(kind="document")).mask_form("sdpa", length=512, causal=False) == "dense_mask"
