@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from t2bench.parity.encdecs import EVERYWHERE_BT, transformers
 from t2bench.parity.oracle import Expected
-from t2bench.parity.weights import VOCAB, Weights, randomise, renamed, split_qkv, tokens
+from t2bench.parity.weights import Weights, randomise, renamed, split_qkv, tokens
 from t2bench.spec.axes import PositionSpec
 from t2bench.spec.model import ModelSpec
 
@@ -42,7 +42,7 @@ def _decode(library: nn.Module, weights: Weights) -> Expected:
 
 def _llama_sizes(spec: ModelSpec) -> dict[str, Any]:
     return {
-        "vocab_size": VOCAB, "hidden_size": spec.width, "intermediate_size": spec.ff,
+        "vocab_size": spec.vocab, "hidden_size": spec.width, "intermediate_size": spec.ff,
         "num_hidden_layers": spec.dec_layers, "num_attention_heads": spec.heads,
         "num_key_value_heads": spec.num_kv_heads, "head_dim": spec.dim_per_head, "rms_norm_eps": spec.norm_eps,
         "rope_parameters": _rope(spec.position),
@@ -119,7 +119,7 @@ def qwen3(spec: ModelSpec) -> Expected:
 def gpt2(spec: ModelSpec) -> Expected:
     """GPT-2 (Radford et al. 2019): learned positions, tanh GELU, pre-norm, fused QKV."""
     config = transformers().GPT2Config(
-        vocab_size=VOCAB, n_positions=spec.position.max_len, n_embd=spec.width, n_layer=spec.dec_layers,
+        vocab_size=spec.vocab, n_positions=spec.position.max_len, n_embd=spec.width, n_layer=spec.dec_layers,
         n_head=spec.heads, n_inner=spec.ff, attn_implementation="eager", resid_pdrop=0.0, embd_pdrop=0.0,
         attn_pdrop=0.0, layer_norm_epsilon=spec.norm_eps,
     )  # fmt: skip
@@ -145,9 +145,10 @@ def gpt2(spec: ModelSpec) -> Expected:
 def gpt_neox(spec: ModelSpec) -> Expected:
     """GPT-NeoX (Black et al. 2022): attention and feed-forward in parallel, RoPE on a part of each head."""
     config = transformers().GPTNeoXConfig(
-        vocab_size=VOCAB, hidden_size=spec.width, num_hidden_layers=spec.dec_layers, num_attention_heads=spec.heads,
-        intermediate_size=spec.ff, hidden_act=spec.activation, layer_norm_eps=spec.norm_eps, use_parallel_residual=True,
-        rope_parameters=_rope(spec.position), attn_implementation="eager",
+        vocab_size=spec.vocab, hidden_size=spec.width, num_hidden_layers=spec.dec_layers,
+        num_attention_heads=spec.heads, intermediate_size=spec.ff, hidden_act=spec.activation,
+        layer_norm_eps=spec.norm_eps, use_parallel_residual=True, rope_parameters=_rope(spec.position),
+        attn_implementation="eager",
     )  # fmt: skip
     library = randomise(transformers().GPTNeoXForCausalLM(config))
     weights = renamed(
@@ -169,7 +170,7 @@ def gpt_neox(spec: ModelSpec) -> Expected:
 def bloom(spec: ModelSpec) -> Expected:
     """BLOOM (2022): ALiBi (Press et al. 2021), normed embeddings, tanh GELU, pre-norm."""
     config = transformers().BloomConfig(
-        vocab_size=VOCAB, hidden_size=spec.width, n_layer=spec.dec_layers, n_head=spec.heads, hidden_dropout=0.0,
+        vocab_size=spec.vocab, hidden_size=spec.width, n_layer=spec.dec_layers, n_head=spec.heads, hidden_dropout=0.0,
         attention_dropout=0.0, layer_norm_epsilon=spec.norm_eps,
     )  # fmt: skip
     library = randomise(transformers().BloomForCausalLM(config))

@@ -17,7 +17,6 @@ from t2bench.parity.weights import (
     BATCH,
     LENGTH,
     SOURCE_LENGTH,
-    VOCAB,
     Weights,
     lengths_and_mask,
     randomise,
@@ -55,7 +54,7 @@ class _Torch(nn.Module):
                 spec.width, spec.heads, spec.enc_layers, spec.dec_layers, spec.ff, 0.0, spec.activation,
                 batch_first=True, norm_first=spec.norm_place == "pre", layer_norm_eps=spec.norm_eps,
             )  # fmt: skip
-        self.table_VD = nn.Parameter(torch.empty(VOCAB, spec.width))
+        self.table_VD = nn.Parameter(torch.empty(spec.vocab, spec.width))
 
 
 def nn_transformer(spec: ModelSpec) -> Expected:
@@ -123,8 +122,8 @@ def marian(spec: ModelSpec) -> Expected:
         for name, size in (("layers", layers), ("attention_heads", spec.heads), ("ffn_dim", spec.ff))
     }
     config = transformers().MarianConfig(
-        vocab_size=VOCAB, d_model=spec.width, **sizes, activation_function=spec.activation, scale_embedding=True,
-        pad_token_id=0, max_position_embeddings=64, dropout=0.0, attn_implementation="eager",
+        vocab_size=spec.vocab, d_model=spec.width, **sizes, activation_function=spec.activation, scale_embedding=True,
+        pad_token_id=0, max_position_embeddings=spec.position.max_len, dropout=0.0, attn_implementation="eager",
     )  # fmt: skip
     library = randomise(transformers().MarianMTModel(config), keep="embed_positions")
     if spec.position.layout == "interleaved":
@@ -155,7 +154,7 @@ def t5(spec: ModelSpec) -> Expected:
     In v1.0 the output table is the token table, and what it reads is divided by sqrt(width).
     """
     config = transformers().T5Config(
-        vocab_size=VOCAB, d_model=spec.width, d_kv=spec.dim_per_head, d_ff=spec.ff, num_heads=spec.heads,
+        vocab_size=spec.vocab, d_model=spec.width, d_kv=spec.dim_per_head, d_ff=spec.ff, num_heads=spec.heads,
         num_layers=spec.enc_layers, num_decoder_layers=spec.dec_layers, dropout_rate=0.0,
         relative_attention_num_buckets=spec.position.buckets, layer_norm_epsilon=spec.norm_eps,
         relative_attention_max_distance=spec.position.max_distance, pad_token_id=0, decoder_start_token_id=0,
@@ -163,7 +162,7 @@ def t5(spec: ModelSpec) -> Expected:
     )  # fmt: skip
     library = transformers().T5ForConditionalGeneration(config)
     if spec.tie == "none":
-        library.lm_head.weight = nn.Parameter(torch.empty(VOCAB, spec.width))
+        library.lm_head.weight = nn.Parameter(torch.empty(spec.vocab, spec.width))
     weights = renamed(
         randomise(library),
         (r"^shared\.weight", "table_VD"),

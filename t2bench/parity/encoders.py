@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from t2bench.parity.encdecs import transformers
 from t2bench.parity.oracle import Expected
-from t2bench.parity.weights import LENGTH, VOCAB, lengths_and_mask, randomise, renamed, tokens
+from t2bench.parity.weights import LENGTH, lengths_and_mask, randomise, renamed, tokens
 from t2bench.spec.model import ModelSpec
 
 
@@ -26,8 +26,9 @@ def roformer(spec: ModelSpec) -> Expected:
 
 def _sizes(spec: ModelSpec) -> dict[str, Any]:
     return {
-        "vocab_size": VOCAB, "hidden_size": spec.width, "num_hidden_layers": spec.enc_layers,
-        "num_attention_heads": spec.heads, "intermediate_size": spec.ff, "max_position_embeddings": 32,
+        "vocab_size": spec.vocab, "hidden_size": spec.width, "num_hidden_layers": spec.enc_layers,
+        "num_attention_heads": spec.heads, "intermediate_size": spec.ff,
+        "max_position_embeddings": spec.position.max_len,
         "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "hidden_act": spec.activation,
         "attn_implementation": "eager", "layer_norm_eps": spec.norm_eps,
     }  # fmt: skip
