@@ -30,8 +30,9 @@ Two conventions, never mixed:
 - *executed FLOPs*: what the kernels do. Fused attention back ends skip the masked half of causal attention and
   recompute the scores in the backward pass, 2.5 x their forward pass (Dao 2023, FlashAttention-2, arXiv 2307.08691,
   section 4.1); the chunked loss computes the logits again in the backward pass, full checkpointing every layer (at
-  most: a product that nothing in the layer's backward pass needs is left out), selective plain attention, and decoding without a cache the whole
-  text for each token. A window is what block-skipping kernels visit, or the blocks that the others are given.
+  most: a product that nothing in the layer's backward pass needs is left out), selective checkpointing attention that
+  is not fused, and decoding without a cache the whole text for each token. A window is what block-skipping kernels
+  visit, or the blocks that the others are given.
 """
 
 from __future__ import annotations
