@@ -92,12 +92,12 @@ def _show(rows: list[dict[str, Any]], dtype: str, device: str, *, verbose: bool)
 
     console = Console()
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("variant", overflow="fold", max_width=22)
+    table.add_column("variant", overflow="fold", min_width=min(22, max(len(row["variant"]) for row in rows)))
     table.add_column("verdict", no_wrap=True)
-    for name in ("truth", "properties"):
+    for name in ("truth", "props"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("oracle", overflow="fold")
-    for name in ("error", "allowed", "control"):
+    table.add_column("oracle", overflow="fold", max_width=18)
+    for name in ("error", "limit", "broken"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*map(Text, _cells(row)))
@@ -107,8 +107,9 @@ def _show(rows: list[dict[str, Any]], dtype: str, device: str, *, verbose: bool)
             console.print(Text(line), soft_wrap=True)
     console.print(
         Text(
-            f"On {device} in {dtype}. Error: largest difference over the oracle's outputs, relative where they are "
-            "large; allowed: the tolerance. Control: what a deliberate mistake changes, which must be beyond it."
+            f"On {device} in {dtype}. Truth: against itself in float64; props: properties. Error: the largest "
+            "difference from the oracle, relative where outputs are large, and its limit. Broken: the difference after "
+            "a deliberate mistake, which must be beyond the limit."
         )
     )
 
@@ -139,7 +140,7 @@ def _excess(verdict: dict[str, Any]) -> float:
 
 
 def _number(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.1e}"
+    return "inf" if value is None else f"{value:.0e}"
 
 
 def _remarks(row: dict[str, Any], *, verbose: bool) -> list[str]:

@@ -166,6 +166,10 @@ def sharp_variant(
             draw = 0.1 * draw + (1.0 if "norm" in name and name.endswith("weight") else 0.0)
         else:
             draw *= gain * tensor.shape[-1] ** -0.5
+            if spec.score == "dot" and name.endswith("_attention.q.weight"):
+                # As T5 folds the scale into its initialisation: where nothing scales scores down, they would saturate
+                # the softmax, and rounding alone would turn gradients into noise.
+                draw *= spec.dim_per_head**-0.5
         tensor.copy_(draw)
     return model
 
