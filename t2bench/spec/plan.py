@@ -112,6 +112,7 @@ def num_candidates(suite: Suite) -> int:
 def attention_only(spec: ModelSpec) -> ModelSpec:
     """The part of a variant that its attention operator alone depends on; everything else at a fixed value."""
     return ModelSpec(
+        arch="decoder",  # which may have every pattern and position; whether the operator is causal, the workload says
         width=spec.width,
         heads=spec.heads,
         kv_heads=spec.kv_heads,

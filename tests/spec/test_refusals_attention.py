@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from t2bench.spec import refusals_attention
-from t2bench.spec.axes import BACKENDS, PatternSpec, PositionSpec
+from t2bench.spec.axes import BACKENDS, PatternKind, PatternSpec, PositionKind, PositionSpec
 from t2bench.spec.case import Case, WorkloadSpec
 from t2bench.spec.model import ModelSpec
 from t2bench.spec.plan import attention_only
@@ -220,3 +220,11 @@ def test_the_operator_keeps_what_it_depends_on() -> None:
     assert kept.pattern == WINDOW
     assert (kept.score, kept.attention_softcap, kept.attention_dropout) == ("dot", 20.0, 0.1)
     assert attention_only(replace(spec, position=PositionSpec(kind="rope"))).position.kind == "none"
+
+
+@pytest.mark.parametrize("pattern", ["full", "window", "prefix", "document"])
+@pytest.mark.parametrize("position", ["alibi", "t5_bias", "shaw", "txl"])
+def test_every_operator_stands_alone(pattern: PatternKind, position: PositionKind) -> None:
+    spec = replace(DECODER, pattern=PatternSpec(kind=pattern), position=PositionSpec(kind=position))
+    assert attention_only(spec).pattern.kind == pattern
+    assert attention_only(spec).position.kind == position
