@@ -43,11 +43,11 @@ def decide(findings: Findings) -> tuple[Verdict, str]:
         return "failed", f"{_many(len(findings.failures), 'measurement')} failed: {findings.failures[0]}"
     if findings.stale:
         return "baseline", f"the baseline is stale: {findings.stale[0]}"
+    if open_rows:
+        return "inconclusive", f"{_many(len(open_rows), 'test')} undecided: {_short(open_rows[0])}"
     if not judged:
         why = "every counter was demoted" if demoted else "no metric was judged"
         return "inconclusive", f"nothing was decided: {why}"
-    if open_rows:
-        return "inconclusive", f"{_many(len(open_rows), 'test')} undecided: {_short(open_rows[0])}"
     return "pass", f"no regression: {_many(len(judged), 'metric')} of {_many(len({r.case for r in judged}), 'case')}"
 
 
