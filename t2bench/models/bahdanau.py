@@ -135,7 +135,8 @@ def _forward_kernel(
     batch, length, size_n = keys_BSN.shape
     activation_BSN, energies_X1 = torch.empty_like(keys_BSN), x_TBG.new_empty(batch * length, 1)
     activation_XN, energies_BS = activation_BSN.view(-1, size_n), energies_X1.view(batch, length)
-    queries, recurrents = s_TBX[..., None, :size_n].unbind(0), s_TBX[..., size_n:].unbind(0)
+    gates, s = cell.views(gates_TBG), cell.views(s_TBX[..., size_n:])
+    queries = s_TBX[..., None, :size_n].unbind(0)
     rows = zip(
         *(x.unbind(0) for x in (x_TBG, gates_TBG, s_TBX, weights_TBS, weights_TBS[:, :, None])),
         *(x.unbind(0) for x in (contexts_TBE, contexts_TBE[:, :, None])),
@@ -152,7 +153,7 @@ def _forward_kernel(
             torch.softmax(energies_BS, dim=-1, out=weights_BS)
             torch.bmm(weights_B1S, source_BSE, out=context_B1E)
             torch.addmm(x_BG, context_BE, weight_cT, out=gates_BG)
-            cell.step(gates_BG, recurrents[t], states, t)
+            cell.step(gates[t], s[t], states, t)
     return [*states.tapes, *made]
 
 
@@ -182,12 +183,13 @@ def _backward_kernel(
     grad_energy_1N.zero_()
     activation_BSN, grad_activation_BSN = torch.empty_like(keys_BSN), torch.empty_like(keys_BSN)
     size_n = keys_BSN.shape[2]
+    gates, s = cell.views(gates_TBG), cell.views(s_TBX[..., size_n:])
+    grad_x, grad_s = cell.views(grad_gates_TBG), cell.views(grad_s_TBX[..., size_n:])
     grad_BH = grad_states_TBH[-1]
     with no_autocast(keys_BSN.device):
         for t in range(len(gates_TBG) - 1, -1, -1):
             s_BX, grad_s_BX, grad_c_BE, weights_BS = s_TBX[t], grad_s_TBX[t], grad_c_TBE[t], weights_TBS[t]
-            s_BG, grad_s_BG = s_BX[:, size_n:], grad_s_BX[:, size_n:]
-            grad_gates_TBG[t].copy_(cell.step_back(gates_TBG[t], s_BG, states, t, grad_BH, carry, grad_s_BG))
+            cell.step_back(gates[t], s[t], states, t, grad_BH, carry, grad_x[t], grad_s[t])
             torch.addmm(grad_contexts_TBE[t], grad_gates_TBG[t], weight_c, out=grad_c_BE)
             grad_weights_BS = torch.bmm(source_BSE, grad_c_BE[:, :, None])[:, :, 0]
             grad_energies_BS = torch.ops.aten._softmax_backward_data(grad_weights_BS, weights_BS, -1, weights_BS.dtype)

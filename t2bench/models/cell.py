@@ -49,6 +49,9 @@ def torch_parts(module: nn.RNNBase, name: str) -> Iterator[tuple[str, slice]]:
         yield f"{layer}.{prefix}_{gate}.{kind}", slice(index * size, (index + 1) * size)
 
 
+Views = tuple[Tensor, ...]
+
+
 class Cell(Protocol):
     """One kind of cell.
 
@@ -60,33 +63,43 @@ class Cell(Protocol):
     gates: tuple[str, ...]
     has_memory: bool
 
-    def step(self, gates_BG: Tensor, s_BG: Tensor, states: States, t: int) -> None:
+    def views(self, x_TBG: Tensor) -> list[Views]:
+        """For each step the parts that `step` works on, of x, s or their gradients; made at once, not step by step."""
+        ...
+
+    def step(self, gates: Views, s: Views, states: States, t: int) -> None:
         """Compute the states after step t, states.hidden[t + 1], from those before.
 
         Args:
-            gates_BG: x; becomes the activated gates.
-            s_BG: s.
+            gates: x; becomes the activated gates.
+            s: s.
             states: see there.
             t: the step, from 0.
         """
         ...
 
     def step_back(
-        self, gates_BG: Tensor, s_BG: Tensor, states: States, t: int, grad_BH: Tensor, carry: Carry, grad_s_BG: Tensor
-    ) -> Tensor:
+        self,
+        gates: Views,
+        s: Views,
+        states: States,
+        t: int,
+        grad_BH: Tensor,
+        carry: Carry,
+        grad_x: Views,
+        grad_s: Views,
+    ) -> None:
         """Gradients of step t.
 
         Args:
-            gates_BG: the activated gates.
-            s_BG: s.
+            gates: the activated gates.
+            s: s.
             states: of the whole sequence.
             t: the step.
             grad_BH: gradient of the hidden state after the step, complete.
             carry: gradients of other states, of those after the step when called and of those before on return.
-            grad_s_BG: receives the gradient of s.
-
-        Returns:
-            Gradient of x, which may be `grad_s_BG` itself.
+            grad_x: receives the gradient of x.
+            grad_s: receives the gradient of s.
         """
         ...
 
@@ -133,22 +146,38 @@ class Carry:
         self.memory_BH = memory_BH
 
 
+def _views(*parts_TBH: Tensor) -> list[Views]:
+    return list(zip(*(part_TBH.unbind(0) for part_TBH in parts_TBH), strict=True))
+
+
 class Rnn:
     """See Cell."""
 
     gates = TORCH_GATES["rnn"]
     has_memory = False
 
-    def step(self, gates_BG: Tensor, s_BG: Tensor, states: States, t: int) -> None:
+    def views(self, x_TBG: Tensor) -> list[Views]:
         """See Cell."""
-        torch.tanh(gates_BG.add_(s_BG), out=states.hidden[t + 1])
+        return _views(x_TBG)
+
+    def step(self, gates: Views, s: Views, states: States, t: int) -> None:
+        """See Cell."""
+        torch.tanh(gates[0].add_(s[0]), out=states.hidden[t + 1])
 
     def step_back(
-        self, gates_BG: Tensor, s_BG: Tensor, states: States, t: int, grad_BH: Tensor, carry: Carry, grad_s_BG: Tensor
-    ) -> Tensor:
+        self,
+        gates: Views,
+        s: Views,
+        states: States,
+        t: int,
+        grad_BH: Tensor,
+        carry: Carry,
+        grad_x: Views,
+        grad_s: Views,
+    ) -> None:
         """See Cell."""
-        _tanh_backward(grad_BH, states.hidden[t + 1], grad_input=grad_s_BG)
-        return grad_s_BG
+        _tanh_backward(grad_BH, states.hidden[t + 1], grad_input=grad_s[0])
+        grad_x[0].copy_(grad_s[0])
 
 
 class Gru:
@@ -157,30 +186,40 @@ class Gru:
     gates = TORCH_GATES["gru"]
     has_memory = False
 
-    def step(self, gates_BG: Tensor, s_BG: Tensor, states: States, t: int) -> None:
+    def views(self, x_TBG: Tensor) -> list[Views]:
+        """See Cell: r and z together, r, z, n."""
+        size = x_TBG.shape[2] // 3
+        return _views(x_TBG[..., : 2 * size], *torch.split(x_TBG, size, dim=2))
+
+    def step(self, gates: Views, s: Views, states: States, t: int) -> None:
         """See Cell."""
-        size = gates_BG.shape[1] // 3
-        rz, n = gates_BG[:, : 2 * size], gates_BG[:, 2 * size :]
-        rz.add_(s_BG[:, : 2 * size]).sigmoid_()
-        n.addcmul_(rz[:, :size], s_BG[:, 2 * size :]).tanh_()
-        torch.lerp(n, states.hidden[t], rz[:, size:], out=states.hidden[t + 1])
+        rz, r, z, n = gates
+        rz.add_(s[0]).sigmoid_()
+        n.addcmul_(r, s[3]).tanh_()
+        torch.lerp(n, states.hidden[t], z, out=states.hidden[t + 1])
 
     def step_back(
-        self, gates_BG: Tensor, s_BG: Tensor, states: States, t: int, grad_BH: Tensor, carry: Carry, grad_s_BG: Tensor
-    ) -> Tensor:
+        self,
+        gates: Views,
+        s: Views,
+        states: States,
+        t: int,
+        grad_BH: Tensor,
+        carry: Carry,
+        grad_x: Views,
+        grad_s: Views,
+    ) -> None:
         """See Cell."""
-        size = gates_BG.shape[1] // 3
-        r, z, n = torch.split(gates_BG, size, dim=1)
-        grad_r, grad_z, grad_sn = torch.split(grad_s_BG, size, dim=1)
-        kept_BH = grad_BH * z
-        grad_n = torch.ops.aten.tanh_backward(grad_BH - kept_BH, n)
-        torch.mul(grad_n, s_BG[:, 2 * size :], out=grad_r)
+        rz, r, z, n = gates
+        grad_rz, grad_r, grad_z, grad_sn = grad_s
+        grad_n = grad_x[3]
+        carry.hidden_BH = grad_BH * z
+        _tanh_backward(grad_BH - carry.hidden_BH, n, grad_input=grad_n)
+        torch.mul(grad_n, s[3], out=grad_r)
         torch.mul(grad_BH, states.hidden[t] - n, out=grad_z)
-        grad_rz = grad_s_BG[:, : 2 * size]
-        _sigmoid_backward(grad_rz, gates_BG[:, : 2 * size], grad_input=grad_rz)
+        _sigmoid_backward(grad_rz, rz, grad_input=grad_rz)
         torch.mul(grad_n, r, out=grad_sn)
-        carry.hidden_BH = kept_BH
-        return torch.cat((grad_rz, grad_n), dim=1)
+        grad_x[0].copy_(grad_rz)
 
 
 class Lstm:
@@ -189,12 +228,16 @@ class Lstm:
     gates: tuple[str, ...] = ("i", "f", "o", "g")
     has_memory = True
 
-    def step(self, gates_BG: Tensor, s_BG: Tensor, states: States, t: int) -> None:
+    def views(self, x_TBG: Tensor) -> list[Views]:
+        """See Cell: all, those with a sigmoid, i, f, o, g."""
+        size = x_TBG.shape[2] // 4
+        return _views(x_TBG, x_TBG[..., : 3 * size], *torch.split(x_TBG, size, dim=2))
+
+    def step(self, gates: Views, s: Views, states: States, t: int) -> None:
         """See Cell."""
-        size = gates_BG.shape[1] // 4
-        gates_BG.add_(s_BG)
-        gates_BG[:, : 3 * size].sigmoid_()
-        i, f, o, g = torch.split(gates_BG, size, dim=1)
+        every, ifo, i, f, o, g = gates
+        every.add_(s[0])
+        ifo.sigmoid_()
         g.tanh_()
         memory_BH, hidden_BH = states.memory[t + 1], states.hidden[t + 1]
         torch.mul(f, states.memory[t], out=memory_BH)
@@ -203,12 +246,19 @@ class Lstm:
         hidden_BH.mul_(o)
 
     def step_back(
-        self, gates_BG: Tensor, s_BG: Tensor, states: States, t: int, grad_BH: Tensor, carry: Carry, grad_s_BG: Tensor
-    ) -> Tensor:
+        self,
+        gates: Views,
+        s: Views,
+        states: States,
+        t: int,
+        grad_BH: Tensor,
+        carry: Carry,
+        grad_x: Views,
+        grad_s: Views,
+    ) -> None:
         """See Cell."""
-        size = gates_BG.shape[1] // 4
-        i, f, o, g = torch.split(gates_BG, size, dim=1)
-        grad_i, grad_f, grad_o, grad_g = torch.split(grad_s_BG, size, dim=1)
+        _, ifo, i, f, o, g = gates
+        every, grad_ifo, grad_i, grad_f, grad_o, grad_g = grad_s
         squashed_BH = torch.tanh(states.memory[t + 1])  # again: cheaper than keeping it
         assert carry.memory_BH is not None
         grad_c = carry.memory_BH.add_(torch.ops.aten.tanh_backward(grad_BH * o, squashed_BH))
@@ -216,11 +266,10 @@ class Lstm:
         torch.mul(grad_c, g, out=grad_i)
         torch.mul(grad_c, states.memory[t], out=grad_f)
         torch.mul(grad_c, i, out=grad_g)
-        grad_ifo = grad_s_BG[:, : 3 * size]
-        _sigmoid_backward(grad_ifo, gates_BG[:, : 3 * size], grad_input=grad_ifo)
+        _sigmoid_backward(grad_ifo, ifo, grad_input=grad_ifo)
         _tanh_backward(grad_g, g, grad_input=grad_g)
         grad_c.mul_(f)
-        return grad_s_BG
+        grad_x[0].copy_(every)
 
 
 CELLS: dict[str, Cell] = {"rnn": Rnn(), "gru": Gru(), "lstm": Lstm()}

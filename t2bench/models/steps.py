@@ -60,9 +60,10 @@ def _forward_kernel(kind: str, x_TBG: Tensor, weight_s: Tensor, bias_s: Tensor, 
     states = States((start_BH,), len(x_TBG))
     gates_TBG, s_TBG, weight_sT = x_TBG.clone(), torch.empty_like(x_TBG), weight_s.t()
     with no_autocast(x_TBG.device):
-        for t, (gates_BG, s_BG) in enumerate(zip(gates_TBG.unbind(0), s_TBG.unbind(0), strict=True)):
+        rows = zip(s_TBG.unbind(0), cell.views(gates_TBG), cell.views(s_TBG), strict=True)
+        for t, (s_BG, gates, s) in enumerate(rows):
             torch.addmm(bias_s, states.hidden[t], weight_sT, out=s_BG)
-            cell.step(gates_BG, s_BG, states, t)
+            cell.step(gates, s, states, t)
     return [states.tapes[0], gates_TBG, s_TBG]
 
 
@@ -71,13 +72,13 @@ def _backward_kernel(
 ) -> list[Tensor]:
     cell, states, carry = CELLS[kind], States.of((states_TBH,)), Carry(None)
     grad_x_TBG, grad_s_TBG = torch.empty_like(gates_TBG), torch.empty_like(s_TBG)
-    grad_x, grad_s, gates, s = (x.unbind(0) for x in (grad_x_TBG, grad_s_TBG, gates_TBG, s_TBG))
-    grad_states = grad_states_TBH.unbind(0)
+    grad_x, grad_s, gates, s = (cell.views(x) for x in (grad_x_TBG, grad_s_TBG, gates_TBG, s_TBG))
+    grad_states, grad_s_rows = grad_states_TBH.unbind(0), grad_s_TBG.unbind(0)
     grad_BH = grad_states[-1]
     with no_autocast(gates_TBG.device):
         for t in range(len(gates_TBG) - 1, -1, -1):
-            grad_x[t].copy_(cell.step_back(gates[t], s[t], states, t, grad_BH, carry, grad_s[t]))
-            grad_BH = torch.addmm(grad_states[t], grad_s[t], weight_s)
+            cell.step_back(gates[t], s[t], states, t, grad_BH, carry, grad_x[t], grad_s[t])
+            grad_BH = torch.addmm(grad_states[t], grad_s_rows[t], weight_s)
             if carry.hidden_BH is not None:
                 grad_BH += carry.hidden_BH
     return [grad_x_TBG, grad_s_TBG, grad_BH]
