@@ -23,9 +23,8 @@ def bias(relative: RelativeBias, mask: Mask, num_queries: int, num_keys: int) ->
     A bias that does not depend on the queries is made once and kept with `relative`, for the other layers.
     """
     if relative.values_BHTR.shape[2] == 1:
-        return relative.keep(
-            ("bias", mask, num_queries, num_keys), lambda: _of_table(relative, mask, num_queries, num_keys)
-        )
+        key = ("bias", num_queries, num_keys)
+        return relative.keep(key, mask, lambda: _of_table(relative, mask, num_queries, num_keys))
     if mask.query_positions_T is not None:
         place_TS = _places(relative, mask, num_queries, num_keys, relative.values_BHTR.device)
         return relative.values_BHTR.gather(-1, place_TS.expand(*relative.values_BHTR.shape[:2], -1, -1))

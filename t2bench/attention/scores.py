@@ -14,9 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from t2bench.attention.mask import Mask
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -41,7 +45,7 @@ class RelativeBias:
     left: int
     right: int
     slopes_H: Tensor | None = None
-    _built: dict[tuple[object, ...], Tensor] = field(default_factory=dict, init=False, repr=False)
+    _built: dict[tuple[object, ...], tuple[Mask, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.values_BHTR.ndim != 4 or self.values_BHTR.shape[-1] != self.left + self.right + 1:
@@ -50,12 +54,13 @@ class RelativeBias:
                 f"T, {self.left + self.right + 1}), got {tuple(self.values_BHTR.shape)}"
             )
 
-    def keep(self, key: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
-        """What `make` returns, made once for each key and mode of autograd and kept as long as the bias."""
-        key = (*key, torch.is_grad_enabled())
+    def keep(self, key: tuple[object, ...], mask: Mask, make: Callable[[], Tensor]) -> Tensor:
+        """What `make` returns, made once for each key, mask and mode of autograd and kept as long as the bias."""
+        # By its number rather than itself: a compiler would hash a dataclass by its fields. Kept, it keeps its number.
+        key = (*key, id(mask), torch.is_grad_enabled())
         if key not in self._built:
-            self._built[key] = make()
-        return self._built[key]
+            self._built[key] = (mask, make())
+        return self._built[key][1]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -86,7 +86,7 @@ def _admitted(q_BHTK: Tensor, num_keys: int, mask: Mask, scores: Scores) -> Tens
 
     if bias.values_BHTR.shape[2] > 1:
         return make()
-    return bias.keep(("admitted", mask, num_queries, num_keys, q_BHTK.dtype), make)
+    return bias.keep(("admitted", num_queries, num_keys, q_BHTK.dtype), mask, make)
 
 
 def of_nested(
