@@ -61,7 +61,8 @@ def executed_flops(spec: ModelSpec, workload: WorkloadSpec, batch: int, length: 
     total = attention + layers + logits
     if not workload.trains:
         return total
-    total += _backward_of(attention, fused=fused) + 2 * (layers + logits)
+    # The distances of Transformer-XL are constants: their projection has a gradient for its weights only.
+    total += _backward_of(attention, fused=fused) + 2 * (layers + logits) - _distances(spec, passes)
     if spec.loss == "chunked":
         total += logits
     if spec.checkpoint == "full":
@@ -160,11 +161,17 @@ def _linear(spec: ModelSpec, passes: list[Pass], batch: int, length: int) -> int
         layers = spec.num_dec_layers if each.causal else spec.num_enc_layers
         cross = ends if each.causal and spec.arch == "encdec" else 0
         total += batch * layers * (each.queries * (ends + cross + feed_forward) + each.made * both)
-        if spec.position.kind == "txl" and each.made == each.keys:
-            total += layers * each.keys * both // 2  # W_r R, the same for every sequence
     if spec.arch == "encdec":
         total += batch * spec.num_dec_layers * length * both
-    return 2 * spec.width * total
+    return 2 * spec.width * total + _distances(spec, passes)
+
+
+def _distances(spec: ModelSpec, passes: list[Pass]) -> int:
+    """W_r R of Transformer-XL, the same for every sequence; kept while a text is generated."""
+    if spec.position.kind != "txl":
+        return 0
+    keys = sum(each.keys for each in passes if each.made == each.keys)
+    return 2 * spec.width * spec.num_dec_layers * keys * spec.num_kv_heads * spec.dim_per_head
 
 
 def _logits(spec: ModelSpec, workload: WorkloadSpec, batch: int, length: int) -> int:

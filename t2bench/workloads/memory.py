@@ -21,8 +21,8 @@ def remembering(model: Transformer, batches: Sequence[Batch]) -> dict[str, Any]:
     if not model.spec.memory:
         return {}
     memories = Memories()
-    reach = model.spec.num_dec_layers * model.spec.memory
-    needed = -(-reach // batches[-1].tokens_BT.shape[1])
+    length = batches[-1].tokens_BT.shape[1]
+    needed = -(-model.spec.num_dec_layers * (model.spec.memory + length) // length)
     was_training = model.training
     model.eval()
     with torch.no_grad():
