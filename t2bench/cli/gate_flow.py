@@ -255,7 +255,7 @@ def _past(request: Request, suite: Suite, job: GateJob, names: Sequence[str]) ->
         when=job.environment["started"], commit=own_commit() or "unknown", fingerprint=fingerprint, values=medians
     )
     rows = history.judge(history.recall(path, fingerprint), now)
-    if request.remember:
+    if request.remember and medians:
         history.remember(path, now)
     return rows
 

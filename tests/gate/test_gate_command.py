@@ -6,7 +6,17 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import ROOT, SUITE, call
+from small_gate import ROOT, SUITE, call
+
+
+@pytest.fixture(scope="session")
+def accepted(tmp_path_factory):
+    """A folder with the small suite and its accepted baseline."""
+    folder = tmp_path_factory.mktemp("accepted")
+    (folder / "small.yaml").write_text(SUITE)
+    done = call("baseline", "accept", "small.yaml", "--device", "cpu", "--reason", "first", "-q", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 def gate(folder, *args, suite="small.yaml", **more):

@@ -4,7 +4,7 @@ import math
 import random
 
 import pytest
-from conftest import counted
+from small_gate import counted
 
 from t2bench.gate import history
 from t2bench.gate.completeness import completeness, redefined

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import counted
+from small_gate import counted
 
 from t2bench.gate import baseline, calibrate, judge, paired
 from t2bench.gate.completeness import redefined

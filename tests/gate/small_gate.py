@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from t2bench.gate.counted import Counted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,16 +33,6 @@ def call(*args, cwd, root=ROOT, env=None):
     )
     assert "Traceback" not in done.stderr, done.stderr
     return done
-
-
-@pytest.fixture(scope="session")
-def accepted(tmp_path_factory):
-    """A folder with the small suite and its accepted baseline."""
-    folder = tmp_path_factory.mktemp("accepted")
-    (folder / "small.yaml").write_text(SUITE)
-    done = call("baseline", "accept", "small.yaml", "--device", "cpu", "--reason", "first", "-q", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 def definition(**changes):
