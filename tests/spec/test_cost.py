@@ -228,3 +228,20 @@ def test_windows_count_what_is_seen() -> None:
     assert visited == full - 2 * 4 * 2 * 2 * 100 + 4 * 2 * 2 * pairs
     assert kv_bytes(local, 10, "fp32") == (2 + 10) * 2 * 4 * 4
     assert kv_bytes(replace(local, cache="static"), 10, "fp32") == (10 + 10) * 2 * 4 * 4
+
+
+@pytest.mark.parametrize(
+    ("row", "millions"),
+    [
+        ("h1", 65), ("h4", 65), ("h16", 65), ("h32", 65), ("N2", 36), ("N4", 50), ("N8", 80), ("d256", 28),
+        ("d1024", 168), ("ff1024", 53), ("ff4096", 90), ("big", 213),
+    ],
+)  # fmt: skip
+def test_rows_of_table_3(row: str, millions: int) -> None:
+    """The paper's counts, whose vocabulary is not quite ours, within 5 % (Vaswani et al. 2017, table 3)."""
+    assert num_params(preset(f"table3-{row}").model).total / 1e6 == pytest.approx(millions, rel=0.05)
+
+
+def test_llama2_70b_is_as_large_as_its_name_says() -> None:
+    assert preset("llama2_70b").model == replace(LLAMA2_70B, attention="sdpa_flash")
+    assert round(num_params(preset("llama2_70b").model).total / 1e9, 2) == 68.98
