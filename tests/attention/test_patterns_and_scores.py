@@ -311,6 +311,15 @@ def test_a_bias_of_distances_is_made_once_for_all_layers() -> None:
     assert silent is not relative.bias(bias, mask, L, L)
 
 
+def test_one_bias_serves_any_number_of_masks() -> None:
+    inputs, scores = qkv(), scores_of("table")[0]
+    for window in (*range(1, L), *range(1, L)):  # masks that die make room for others with the same id
+        for backend in ("math", "sdpa_math"):
+            found = attend(*inputs, Mask(causal=True, window=window), backend=backend, scores=scores)
+            want = attend(*inputs, Mask(causal=True, window=window), backend="reference", scores=scores)
+            assert torch.allclose(found, want, atol=1e-11)
+
+
 def test_what_contradicts_itself() -> None:
     for wrong in (
         {"window": 3},

@@ -225,6 +225,8 @@ def test_the_operator_keeps_what_it_depends_on() -> None:
 @pytest.mark.parametrize("pattern", ["full", "window", "prefix", "document"])
 @pytest.mark.parametrize("position", ["alibi", "t5_bias", "shaw", "txl"])
 def test_every_operator_stands_alone(pattern: PatternKind, position: PositionKind) -> None:
+    if (pattern, position) == ("prefix", "txl"):
+        pytest.skip("no such model: txl has no distances ahead")
     spec = replace(DECODER, pattern=PatternSpec(kind=pattern), position=PositionSpec(kind=position))
     assert attention_only(spec).pattern.kind == pattern
     assert attention_only(spec).position.kind == position
