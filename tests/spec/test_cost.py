@@ -238,8 +238,8 @@ def test_windows_count_what_is_seen() -> None:
     ],
 )  # fmt: skip
 def test_rows_of_table_3(row: str, millions: int) -> None:
-    """The paper's counts, whose vocabulary is not quite ours, within 5 % (Vaswani et al. 2017, table 3)."""
-    assert num_params(preset(f"table3-{row}").model).total / 1e6 == pytest.approx(millions, rel=0.05)
+    """The paper's counts, whose vocabulary is not quite ours, within 3 M or 5 % (Vaswani et al. 2017, table 3)."""
+    assert num_params(preset(f"table3-{row}").model).total / 1e6 == pytest.approx(millions, rel=0.05, abs=3)
 
 
 def test_llama2_70b_is_as_large_as_its_name_says() -> None:
