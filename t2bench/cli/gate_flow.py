@@ -18,7 +18,7 @@ from t2bench.cli.gate_base import Base, Request, base_for
 from t2bench.gate import baseline as stored
 from t2bench.gate import history, paired
 from t2bench.gate.calibrate import refusals
-from t2bench.gate.completeness import completeness
+from t2bench.gate.completeness import completeness, redefined
 from t2bench.gate.counted import Counted, counted_cases
 from t2bench.gate.exact import exact, stale
 from t2bench.gate.judge import PASS
@@ -154,10 +154,14 @@ def _judge(request: Request, suite: Suite, policy: Policy, base: Base | None, jo
     if base is None or request.exact_only or not policy.margins:
         skipped["L2"] = "no base to take turns with (--base)" if base is None else "not asked for"
     else:
-        names = [case for case in job.bases if old[case].status == "ok" and new[case].status == "ok"]
+        both = [case for case in job.bases if old[case].status == "ok" and new[case].status == "ok"]
+        names = [case for case in both if not redefined(old[case].definition, new[case].definition)]
+        rows += [_open(case, "the base defines this case otherwise") for case in both if case not in names]
         calibration = _calibration(request, suite, job)
         timed, broken = _take_turns(job, policy, names, calibration)
         rows += timed
+        answered = {row.case for row in timed} | {one.case for one in broken}
+        rows += [_open(case, "no metric was measured on both sides") for case in names if case not in answered]
         rows += [_regressed(one) for one in broken if one.regressed]
         failures += [f"{one.case}: {one.why}" for one in broken if not one.regressed]
         rows += _past(request, suite, job, names)
@@ -226,6 +230,10 @@ def _take_turns(
         job.pairs(again, second, rounds=policy.rounds, memory=policy.weighs)
         tests, broken = paired.tests_of(job.records, pairs, policy)
     return refused + paired.rows(tests, policy, first, second), broken
+
+
+def _open(case: str, why: str) -> GateRow:
+    return GateRow(case=case, metric="step_time_s", layer="L2", verdict="inconclusive", why=f"not compared: {why}")
 
 
 def _regressed(one: paired.Broken) -> GateRow:
