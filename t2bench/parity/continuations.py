@@ -22,6 +22,7 @@ from t2bench.spec.model import ModelSpec
 from t2bench.spec.refusals import refusal
 
 PIECES = [4, 1, 1, 3, 1]  # passes of cached decoding: a prompt, then mostly single tokens
+SEGMENTS = [3, 4, 3]
 RELATIVE = frozenset({"rope", "alibi", "t5_bias", "shaw", "txl", "none"})
 
 
@@ -112,10 +113,10 @@ def segments(subject: Subject) -> list[Check]:
     spec = subject.spec
     if not spec.memory:
         return []
-    other, memories = subject.variant(memory=LENGTH), Memories()
+    other, memories = subject.variant(memory=sum(SEGMENTS[:-1])), Memories()
     pieces = [
         other.logits({"tokens_BT": tokens_BT}, memories=memories)
-        for tokens_BT in torch.split(subject.batch["tokens_BT"], [3, 4, LENGTH - 7], dim=1)
+        for tokens_BT in torch.split(subject.batch["tokens_BT"], SEGMENTS, dim=1)
     ]
     return equal(subject, "segments", torch.cat(pieces, 1), subject.logits(), "a text in segments")
 

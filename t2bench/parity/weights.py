@@ -37,7 +37,7 @@ def randomise(model: nn.Module, *, keep: str = r"^$", norms_from_zero: bool = Fa
     generator = torch.Generator().manual_seed(3)
     for name, parameter in model.named_parameters():
         if not re.search(keep, name):
-            norm = parameter.ndim == 1 and name.endswith("weight")
+            norm = parameter.ndim == 1 and name.endswith(("weight", "gamma"))
             value = draw(parameter.shape, norm=norm, generator=generator)
             parameter.data = value - 1 if norm and norms_from_zero else value
     return model.eval()

@@ -8,9 +8,10 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from t2bench.models.truth import check
+from t2bench.parity.changes import SIZES
 from t2bench.parity.equations import transformer
 from t2bench.parity.oracle import difference
-from t2bench.parity.oracles import SIZES, at_oracle_size
+from t2bench.parity.oracles import at_oracle_size
 from t2bench.parity.properties import check_properties
 from t2bench.parity.subject import shrunk
 from t2bench.spec.axes import PatternSpec, PositionSpec
