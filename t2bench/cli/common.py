@@ -115,6 +115,7 @@ def fail(message: str, code: int = USAGE) -> NoReturn:
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
     """Turn what a user or a machine can get wrong into one line and the right exit code."""
+    from t2bench.quality.errors import DataError
     from t2bench.records import RecordError
     from t2bench.runner.directory import DirectoryError
     from t2bench.runner.execute import OptionError
@@ -126,7 +127,7 @@ def user_errors() -> Iterator[None]:
         yield
     except SuiteErrors as error:
         fail(str(error))
-    except (DirectoryError, RunLocked, RecordError, OptionError) as error:
+    except (DirectoryError, RunLocked, RecordError, OptionError, DataError) as error:
         fail(str(error))
     except WorkerFailed as error:
         fail(error.reason, FAILED)

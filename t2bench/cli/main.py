@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "show": ("t2bench.cli.show", "Show what a variant changes, costs and can run on."),
     "check-variant": ("t2bench.cli.check_variant", "Prove variants right: float64, properties, other libraries."),
     "doctor": ("t2bench.cli.doctor", "Say what this machine can measure, and how well."),
+    "data": ("t2bench.cli.data", "List, check and fetch parallel text for quality."),
     "schema": ("t2bench.cli.schema", "Print the JSON Schema of suite files."),
     "new": ("t2bench.cli.new", "Write a commented suite file to start from."),
 }
