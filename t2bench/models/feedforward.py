@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,6 +26,15 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu2": lambda x_BTF: F.relu(x_BTF).square(),  # So et al. 2021, Primer
 }
 
+# The same in place of their input: without autograd nobody else has it. A pass over fresh memory costs twice as much.
+IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu_,
+    "gelu": torch.ops.aten.gelu_,
+    "gelu_tanh": partial(torch.ops.aten.gelu_, approximate="tanh"),
+    "silu": partial(F.silu, inplace=True),
+    "relu2": lambda x_BTF: x_BTF.relu_().square_(),
+}
+
 
 class FeedForward(nn.Module):
     """The feed-forward sub-layer, plain or gated."""
@@ -32,6 +42,7 @@ class FeedForward(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[spec.activation]
+        self.activation_in_place = IN_PLACE[spec.activation]
         self.dropout = spec.dropout
         self.gate = Linear(spec.width, spec.ff, bias=spec.bias) if spec.gated else None
         self.up = Linear(spec.width, spec.ff, bias=spec.bias)
@@ -39,8 +50,13 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """x_BTD -> x_BTD, same dtype."""
-        up_BTF = self.up(x_BTD)
-        h_BTF = self.activation(up_BTF) if self.gate is None else self.activation(self.gate(x_BTD)) * up_BTF
+        act = self.activation if torch.is_grad_enabled() else self.activation_in_place
+        # No name for what the activation reads: it would be kept while `down` runs.
+        h_BTF = act((self.up if self.gate is None else self.gate)(x_BTD))
+        if self.gate is not None:
+            up_BTF = self.up(x_BTD)
+            h_BTF = h_BTF * up_BTF if torch.is_grad_enabled() else h_BTF.mul_(up_BTF)
+            del up_BTF
         if self.dropout > 0.0:
             h_BTF = F.dropout(h_BTF, self.dropout, self.training)
         out_BTD: Tensor = self.down(h_BTF)

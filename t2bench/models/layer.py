@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -76,7 +77,7 @@ class Layer(nn.Module):
 
         if self.parallel:
             f_BTD = self._branch(x_BTD, self.self_norm, None, attend_self)
-            return x_BTD + f_BTD + self._branch(x_BTD, self.ff_norm, None, self.feed_forward)
+            return _sum(_sum(x_BTD, f_BTD), self._branch(x_BTD, self.ff_norm, None, self.feed_forward))
         x_BTD = self._add(x_BTD, self.self_norm, self.self_out_norm, attend_self)
         cross = self.cross_attention
         if cross is not None:
@@ -89,7 +90,7 @@ class Layer(nn.Module):
         """One sub-layer f with its norms, dropout and residual."""
         f_BTD = self._branch(x_BTD, norm, out_norm, f)
         if self.adds:
-            f_BTD = x_BTD + f_BTD
+            f_BTD = _sum(x_BTD, f_BTD)
         return norm(f_BTD) if self.norms_sum and norm is not None else f_BTD
 
     def _branch(self, x_BTD: Tensor, norm: Norm | None, out_norm: Norm | None, f: Callable[[Tensor], Tensor]) -> Tensor:
@@ -100,3 +101,10 @@ class Layer(nn.Module):
         if out_norm is not None:
             f_BTD = out_norm(f_BTD)
         return F.dropout(f_BTD, self.dropout, self.training) if self.dropout > 0.0 else f_BTD
+
+
+def _sum(x_BTD: Tensor, f_BTD: Tensor) -> Tensor:
+    """The sum, in place of f where nothing else can need it: a pass over fresh memory costs twice as much."""
+    if torch.is_grad_enabled() or f_BTD.dtype != x_BTD.dtype:
+        return x_BTD + f_BTD
+    return f_BTD.add_(x_BTD)

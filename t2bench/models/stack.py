@@ -90,7 +90,8 @@ class Stack(nn.Module):
         remembered = memories.states if memories is not None else []
         inputs: list[Tensor] = []
         for index, layer in enumerate(self.layers):
-            inputs.append(x_BTD)
+            if memories is not None:  # without a use for them they would only live longer
+                inputs.append(x_BTD)
             x_BTD = recompute.run(
                 self.checkpoint,
                 layer,
@@ -104,6 +105,20 @@ class Stack(nn.Module):
         if memories is not None:
             memories.keep(inputs, self.memory)
         return x_BTD if self.final_norm is None else self.final_norm(x_BTD)
+
+    def prepare(self, view: View, like: Tensor) -> tuple[Tensor, ...]:
+        """Make the tables of positions that a pass needs before its time is taken, and return them.
+
+        Args:
+            view: of the pass.
+            like: its dtype and device are those of the hidden states.
+        """
+        with torch.no_grad():
+            shared = self._shared(view, like)
+        sinusoid_TD = self.tables.sinusoid(view.span.capacity, like)
+        found = (*(shared.rotation or ()), *(shared.key_rotation or ()), shared.distances_RD, sinusoid_TD)
+        kept = () if self.bias is None else self.bias.kept
+        return tuple(table for table in (*found, *kept) if table is not None)
 
     def _shared(self, view: View, like: Tensor) -> Shared:
         """Everything that the layers have in common in this pass."""
