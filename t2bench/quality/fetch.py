@@ -129,10 +129,10 @@ def _download(url: str, part: Path) -> None:
         _Refused: the server has no such file.
     """
     have = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "t2bench", "Accept-Encoding": "identity"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
     try:
+        request = urllib.request.Request(url, headers={"User-Agent": "t2bench", "Accept-Encoding": "identity"})
+        if have:
+            request.add_header("Range", f"bytes={have}-")
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
             continued = reply.status == 206 and reply.headers.get("Content-Range", "").startswith(f"bytes {have}-")
             expected = reply.headers.get("Content-Length")
