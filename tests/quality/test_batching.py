@@ -109,6 +109,8 @@ def test_a_stream_continues_exactly_where_it_was(pairs):
     count = len(plan.epoch(0)) + len(plan.epoch(1)) // 2
     whole = BatchStream(pairs, plan)
     expected = [next(whole).rows.tolist() for _ in range(count + 20)]
+    two_epochs = [rows.tolist() for number in (0, 1) for rows in plan.epoch(number)]
+    assert expected[: len(two_epochs)] == two_epochs[: len(expected)]
     for stop in (0, 3, len(plan.epoch(0)), count):
         first = BatchStream(pairs, plan)
         seen = [next(first).rows.tolist() for _ in range(stop)]
