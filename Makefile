@@ -4,7 +4,7 @@ SUITE ?= quickstart
 ARGS ?=
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
-.PHONY: run test bench docs lint clean gate-real
+.PHONY: run test bench peers docs lint clean gate-real
 .DELETE_ON_ERROR:
 
 run: .venv/.run
@@ -16,6 +16,9 @@ test: .venv/.test
 bench: .venv/.test
 	MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4611686018427387904 .venv/bin/python -m pytest tests/benchmarks \
 	    --benchmark-columns=median,iqr,rounds --benchmark-min-rounds=20 $(ARGS)
+
+peers: .venv/.test
+	.venv/bin/python tests/benchmarks/peers.py --document docs/peers.md $(ARGS)
 
 docs: .venv/.test
 	.venv/bin/python -m t2bench.parity.document $(ARGS)
