@@ -31,6 +31,10 @@ def parse(line: str) -> tuple[str, list[str]]:
     name, command, arguments = cli.resolve_command(context, shlex.split(line))
     assert name is not None
     assert command is not None
+    if isinstance(command, click.Group):
+        context = click.Context(command, parent=context)
+        _, command, arguments = command.resolve_command(context, list(arguments))
+        assert command is not None
     _, rest, _ = command.make_parser(click.Context(command, parent=context)).parse_args(list(arguments))
     if rest:
         raise click.UsageError(f"{line}: unexpected {rest}")
