@@ -51,12 +51,13 @@ def _scores(q_BHTK: Tensor, k_BGSK: Tensor, mask: Mask, scores: Scores) -> Tenso
     stacked = (batch, kv_heads, heads // kv_heads * num_queries, num_keys)
     cap = scores.softcap
     if scores.additive_HK is not None:
-        z_BGNS = additive.scores(q_BHTK, k_BGSK, scores.additive_HK).view(stacked)
+        z_BGNS = additive.scores(q_BHTK, k_BGSK, scores.additive_HK)
     else:
         q_BGNK = (q_BHTK * scores.factor(head_dim)).reshape(*stacked[:-1], head_dim)
         z_BGNS = q_BGNK @ k_BGSK.transpose(-2, -1)
     if scores.relative is not None:
         bias_BHTS = relative.bias(scores.relative, mask, num_queries, num_keys)
-        z_BGNS.view(batch, heads, num_queries, num_keys).add_(bias_BHTS)
+        # Stacked like the scores, not the scores viewed like it: what is put into a view costs copies going back.
+        z_BGNS.add_(bias_BHTS.expand(-1, heads, -1, -1).reshape(len(bias_BHTS), *stacked[1:]))
     # tanh keeps its result for the backward pass, so the product with the cap needs a tensor of its own.
     return z_BGNS if cap is None else z_BGNS.div_(cap).tanh_() * cap

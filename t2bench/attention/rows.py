@@ -42,6 +42,7 @@ def check_rows(
     backward: bool,
     dtype: torch.dtype,
     device: torch.device | str,
+    rounding: torch.dtype | None = None,
     features: Features = PLAIN,
     seed: int = 0,
 ) -> tuple[Check, ...]:
@@ -57,6 +58,7 @@ def check_rows(
         backward: check gradients too, those of the tables of the scores included.
         dtype: of q, k and v.
         device: where to run.
+        rounding: dtype whose unit of rounding the results have, where it is not `dtype`: float16 for TF32.
         features: pattern, scores and positions within the operator.
         seed: of q, k, v and the output's gradient.
 
@@ -99,7 +101,7 @@ def check_rows(
     checks = []
     for index, kind in enumerate(("output", "gradients")[: 1 + backward]):
         here, there, rough = (r[:1] if index == 0 else r[1:] for r in (found, exact, naive))
-        allowed = tolerance(dtype, worst_error(rough, there), factor=2.0 + index)
+        allowed = tolerance(rounding or dtype, worst_error(rough, there), factor=2.0 + index)
         what = f"{backend} at L={length}{' causal' if causal else ''} against the float64 definition, {kind}"
         checks.append(numeric_check(f"attention rows: {kind}", worst_error(here, there), allowed, what))
     return tuple(checks)

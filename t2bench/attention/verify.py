@@ -7,6 +7,8 @@ The rule for errors, here and in `t2bench.models.truth`. With e = max|x - oracle
                         never more than a fixed number of units of rounding, so that two wrongs do not make a right;
                         3 x for gradients, as there; four units of
                         rounding are always allowed
+    TF32                the same with the units of float16: inputs are float32, but each matrix product rounds its
+                        factors to the 10 bits of mantissa that float16 has, and adds up in float32
 
 Shape letters: B batch, T query length, S key length, H query heads, G key/value heads, K head dim.
 """
@@ -130,6 +132,7 @@ def check_attention(
     backward: bool,
     dtype: torch.dtype,
     device: torch.device | str,
+    rounding: torch.dtype | None = None,
     features: Features = PLAIN,
     length: int = 128,
     seed: int = 0,
@@ -145,6 +148,7 @@ def check_attention(
         backward: check gradients too: of q, k, v and of the tables of the scores.
         dtype: of q, k and v.
         device: where to run.
+        rounding: dtype whose unit of rounding the results have, where it is not `dtype`: float16 for TF32.
         features: pattern, scores and positions within the operator; a wide window is narrowed.
         length: T = S in tokens; at most `MAX_LENGTH` are used, since `t2bench.attention.rows` checks the rest.
         seed: of q, k, v and the output's gradient.
@@ -183,7 +187,7 @@ def check_attention(
         naive = problem.run(plain, inputs, mask, backward)
         for index, kind in enumerate(("output", "gradients")[: 1 + backward]):
             here, there, rough = (r[:1] if index == 0 else r[1:] for r in (found[label], exact, naive))
-            allowed = tolerance(dtype, worst_error(rough, there), factor=2.0 + index)
+            allowed = tolerance(rounding or dtype, worst_error(rough, there), factor=2.0 + index)
             name = f"attention {kind}{label}"
             what = f"{backend} against the float64 definition{label}, {kind}"
             checks.append(numeric_check(name, worst_error(here, there), allowed, what))

@@ -25,6 +25,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from t2bench.models import recompute
+
 # Operators with matrix products inside. One that is dispatched without a formula makes the FLOP count incomplete.
 _HEAVY = re.compile(
     r"(^|_)(mm|bmm|addmm|baddbmm|addbmm|mv|addmv|dot|vdot|matmul|linear|convolution|conv\dd|attention|lstm|gru|rnn"
@@ -44,8 +46,8 @@ class Counts:
 
     Attributes:
         executed_flops: see the module's conventions.
-        saved_bytes: the largest number of bytes that autograd kept for backward at one moment: unique storages of
-            saved tensors, without those of the tensors in `held`.
+        saved_bytes: the largest number of bytes that were kept for backward at one moment, by autograd or by selective
+            checkpointing: unique storages, without those of the tensors in `held`.
         peak_bytes: the largest number of bytes alive at one moment, over all storages that the call uses: parameters,
             buffers, gradients, optimizer state, activations, temporaries that an operator returns.
         bytes_touched: inputs plus outputs of every operator but views: the traffic of an unfused run.
@@ -84,7 +86,7 @@ def count(fn: Callable[[], Any], *, held: Iterable[Tensor]) -> Counts:
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        with saved_tensors_hooks(saved.pack, _unpack), _Mode(storages) as mode:
+        with saved_tensors_hooks(saved.pack, _unpack), recompute.watched(saved.hold), _Mode(storages) as mode:
             fn()
     finally:
         if was_enabled:
@@ -158,17 +160,28 @@ class _Saved:
         self._ignored.add(tensor.untyped_storage()._cdata)
 
     def pack(self, tensor: Tensor) -> Tensor | _Packed:
+        key = self._take(tensor)
+        return tensor if key is None else _Packed(tensor, key, self)
+
+    def hold(self, holder: Any) -> None:
+        """Count the tensor `holder.val` for as long as the holder lives."""
+        key = self._take(holder.val)
+        if key is not None:
+            weakref.finalize(holder, self.release, key).atexit = False
+
+    def _take(self, tensor: Tensor) -> int | None:
+        """One more reason to keep a tensor: the key to release it by; None for those that do not count."""
         storage = tensor.untyped_storage()
-        key = storage._cdata
+        key: int = storage._cdata
         if key in self._ignored:
-            return tensor
+            return None
         if key in self._holders:
             self._holders[key][0] += 1
         else:
             self._holders[key] = [1, storage.nbytes()]
             self._bytes += storage.nbytes()
             self.peak_bytes = max(self.peak_bytes, self._bytes)
-        return _Packed(tensor, key, self)
+        return key
 
     def release(self, key: int) -> None:
         holder = self._holders[key]

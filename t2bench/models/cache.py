@@ -232,6 +232,8 @@ class StaticCache:
         """Forget the batch: the next tokens are the first."""
         self.begun = False
         self.source = None
+        for layer in self.layers:
+            layer.distances = None
         self._next_1.zero_()
 
     def positions(self, num_new: int) -> Tensor | None:

@@ -13,13 +13,15 @@ Shape letters: B batch, T length, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from t2bench.models.shared import Shared
@@ -43,10 +45,44 @@ def run(kind: Checkpoint, layer: Callable[..., Tensor], *args: Any) -> Tensor:
     if kind == "off" or not torch.is_grad_enabled():
         return layer(*args)
     layer = partial(_with_own_bias, layer)
-    contexts = partial(create_selective_checkpoint_contexts, _keeps) if kind == "selective" else None
-    options: dict[str, Any] = {} if contexts is None else {"context_fn": contexts}
+    options: dict[str, Any] = {"context_fn": _contexts} if kind == "selective" else {}
     out_BTD: Tensor = checkpoint(layer, *args, use_reentrant=False, **options)
     return out_BTD
+
+
+@contextmanager
+def watched(watch: Callable[[Any], None]) -> Iterator[None]:
+    """Call `watch` with every result that a `selective` layer keeps inside the `with` block.
+
+    Autograd does not save these, so that its hooks do not see them. `watch` is given what torch keeps the result in, an
+    object whose `val` is the tensor and which lives as long as the result is kept.
+    """
+    _watchers.append(watch)
+    try:
+        yield
+    finally:
+        _watchers.remove(watch)
+
+
+_watchers: list[Callable[[Any], None]] = []
+
+
+def _contexts() -> tuple[Any, Any]:
+    """What torch enters in the forward pass, and when it makes the layer again."""
+    forward, again = create_selective_checkpoint_contexts(_keeps)  # type: ignore[no-untyped-call]
+    return (_announced(forward) if _watchers else forward), again
+
+
+@contextmanager
+def _announced(forward: Any) -> Iterator[None]:
+    with forward:
+        yield
+    kept = [leaf for leaf in tree_leaves(forward.storage) if isinstance(getattr(leaf, "val", None), Tensor)]
+    if not kept:
+        raise RuntimeError(f"torch {torch.__version__} does not say what selective checkpointing keeps")
+    for holder in kept:
+        for watch in _watchers:
+            watch(holder)
 
 
 def _with_own_bias(layer: Callable[..., Tensor], x_BTD: Tensor, shared: Shared, *args: Any) -> Tensor:

@@ -90,6 +90,11 @@ class StackBias(nn.Module):
         values_RH = self.table_NH[bucket_R[middle - reach : middle + ahead + 1]]
         return RelativeBias(values_BHTR=values_RH.T[None, :, None], left=reach, right=ahead)
 
+    @property
+    def kept(self) -> tuple[Tensor, ...]:
+        """The tables that passes so far have made: slopes times distances, slopes, or buckets."""
+        return tuple(self._kept.values())
+
     def _alibi(self, num_keys: int, capacity: int, like: Tensor) -> RelativeBias:
         key = (capacity, like.dtype, like.device)
         values_BHTR = self._keep(key, lambda: self._slopes_times_distances(capacity), like)

@@ -90,6 +90,7 @@ def check_case(case: Case, *, device: torch.device | str) -> tuple[Check, ...]:
         backward=case.workload.backward,
         dtype=precision.compute,
         device=device,
+        rounding=precision.rounding,
         features=Features.of(spec),
         length=case.length,
         seed=case.seed,
@@ -144,7 +145,8 @@ def check(
         assert error is not None
         # Two runs of one model may each be off by what it is off from the oracle, and no more.
         allowed = _allowed(rounding, error)
-        checks += _operator(spec, device, rounding, seed, length, trains)
+        autocast = torch.is_autocast_enabled(torch.device(device).type)
+        checks += _operator(spec, device, rounding if autocast else dtype, rounding, seed, length, trains)
         checks += _observed(model, batch, trains)
         checks += property_checks(model, plain_batch, allowed)
     except (RuntimeError, ValueError) as failure:
@@ -259,7 +261,13 @@ def _gradient_error(found: Results, oracle: Results, *, mean: bool) -> float:
 
 
 def _operator(
-    spec: ModelSpec, device: torch.device | str, dtype: torch.dtype, seed: int, length: int, trains: bool
+    spec: ModelSpec,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    rounding: torch.dtype,
+    seed: int,
+    length: int,
+    trains: bool,
 ) -> list[Check]:
     """The attention operator by itself, at a length with several blocks: there 16 bits can be judged more strictly."""
     if spec.recurrence != "none":
@@ -273,6 +281,7 @@ def _operator(
         backward=trains,
         dtype=dtype,
         device=device,
+        rounding=rounding,
         features=Features.of(spec),
         length=min(length, OPERATOR_LENGTH),
         seed=seed,

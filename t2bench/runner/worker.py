@@ -140,7 +140,7 @@ class _Session:
         from t2bench.models.precision import PRECISIONS
 
         case = self._case(message)
-        model = case.model
+        model, precision = case.model, PRECISIONS[case.dtype]
         if model.factory:  # nobody knows what attention it has
             return {"checks": []}
         causal = {"decoder": [True], "encoder": [False], "encdec": [True, False]}[model.arch]
@@ -157,8 +157,9 @@ class _Session:
                 length=case.length,
                 causal=masked,
                 backward=case.workload.trains,
-                dtype=PRECISIONS[case.dtype].compute,
+                dtype=precision.compute,
                 device=self.device,
+                rounding=precision.rounding,
                 features=Features.of(model),
                 seed=case.seed,
             )

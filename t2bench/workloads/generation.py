@@ -12,7 +12,7 @@ Shape letters: B batch, T prompt length, S source length, D width, V vocabulary 
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from t2bench.models.cache import Cache, GrowingCache, StaticCache
 from t2bench.models.compiled import wrap
 from t2bench.models.recurrent import RecurrentCache
 from t2bench.models.transformer import Transformer
+from t2bench.models.view import make_view
 from t2bench.spec.model import ModelSpec
 from t2bench.workloads.batches import Batch
 
@@ -66,6 +67,30 @@ class Generator:
     def held(self) -> tuple[Tensor, ...]:
         """What is there before the first step: the buffers of a static cache."""
         return () if self._static is None else self._static.tensors
+
+    def position_tables(self, length: int, new_tokens: int) -> tuple[Tensor, ...]:
+        """The tables of positions that a generation needs, made now, so that the first one does not make them.
+
+        Args:
+            length: tokens of a prompt, or of a source.
+            new_tokens: that will be generated.
+        """
+        if self._spec.recurrence != "none" or self._spec.factory:
+            return ()
+        spec, like, found = self._spec, next(self._model.parameters()), list[Tensor]()
+        assert self._model.decoder is not None
+        prompt = length
+        if self._model.encoder is not None:
+            prompt = 1
+            found.extend(self._model.encoder.prepare(make_view(spec, length, like.device, causal=False), like))
+        cache = self._new_cache()
+        for index in range(new_tokens):
+            num_read = prompt + index if cache is None else (1 if index else prompt)
+            view = make_view(spec, num_read, like.device, causal=True, cache=cast(Cache | None, cache))
+            found.extend(self._model.decoder.prepare(view, like))
+            if cache is not None:
+                cast(Cache, cache).advance(num_read)
+        return tuple({table.untyped_storage()._cdata: table for table in found}.values())
 
     def first(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Begin: the first new token (B, 1) and its logits (B, V)."""

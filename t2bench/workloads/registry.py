@@ -13,6 +13,7 @@ from t2bench.models.precision import PRECISIONS
 from t2bench.models.quantize import quantize
 from t2bench.models.transformer import Transformer
 from t2bench.models.transformer import build as build_model
+from t2bench.models.view import make_view
 from t2bench.spec.case import Case
 from t2bench.workloads.arrange import arrange, num_tokens
 from t2bench.workloads.attention import Attention
@@ -95,36 +96,40 @@ def model_for(case: Case, device: torch.device) -> Transformer:
 def around_model(case: Case, model: Transformer, batches: Sequence[Batch]) -> Workload:
     """The workload of a case that is not `attention`, around an existing model."""
     precision, workload = PRECISIONS[case.dtype], case.workload
-    held = (*model.parameters(), *model.buffers(), *_position_tables(model, batches[0]))
+    held = (*model.parameters(), *model.buffers())
     if not workload.generates:
+        held = (*held, *_position_tables(model, batches))
         kind = TrainStep if workload.kind == "train_step" else Forward
         return kind(model, batches, precision=precision, tokens=num_tokens(case), held=held)
     generator = Generator(
         model.eval(), batch=case.batch, length=case.length, limit=case.last_length, dtype=precision.compute
     )
     new_tokens = workload.new_tokens if workload.kind == "decode" else 1
+    held = (*held, *generator.position_tables(case.length, new_tokens))
     return Decode(generator, batches, new_tokens=new_tokens, precision=precision, tokens=case.tokens, held=held)
 
 
-def _position_tables(model: Transformer, batch: Batch) -> tuple[Tensor, ...]:
-    """The tables that these lengths need, made now, so that the first step does not make them.
-
-    Returns:
-        Sines and cosines.
-    """
+def _position_tables(model: Transformer, batches: Sequence[Batch]) -> tuple[Tensor, ...]:
+    """The tables of positions that one pass over a batch needs, made now, so that the first step does not make them."""
     if model.spec.recurrence != "none" or model.spec.factory:
         return ()
-    like = next(model.parameters())
-    source = batch.tokens_BT if batch.source_BS is None else batch.source_BS
+    spec, like = model.spec, next(model.parameters())
     found: list[Tensor] = []
-    for stack, ids in ((model.encoder, source), (model.decoder, batch.tokens_BT)):
-        if stack is None:
-            continue
-        length, num_keys = ids.shape[1], ids.shape[1] + model.spec.memory
-        found.extend(stack.tables.rotation(length, like) or ())
-        sinusoid_TD = stack.tables.sinusoid(length, like)
-        found.extend(() if sinusoid_TD is None else (sinusoid_TD,))
-        if stack.bias is not None:
-            with torch.no_grad():
-                stack.bias(num_keys, 1 << (num_keys - 1).bit_length(), like)
+    for batch in batches:
+        if model.encoder is not None:
+            decodes = model.decoder is not None
+            tokens_BT = batch.tokens_BT if batch.source_BS is None else batch.source_BS
+            lengths_B = batch.source_lengths_B if decodes else batch.lengths_B
+            view = make_view(spec, tokens_BT.shape[1], like.device, causal=False, lengths_B=lengths_B)
+            found.extend(model.encoder.prepare(view, like))
+        if model.decoder is not None:
+            view = make_view(
+                spec,
+                batch.tokens_BT.shape[1],
+                like.device,
+                causal=True,
+                lengths_B=batch.lengths_B,
+                num_remembered=spec.memory,
+            )
+            found.extend(model.decoder.prepare(view, like))
     return tuple(found)

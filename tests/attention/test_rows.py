@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from t2bench.attention import rows
+from t2bench.attention import rows, verify
 from t2bench.attention.dispatch import attend
 from t2bench.attention.mask import Mask
 
@@ -59,3 +59,49 @@ def test_wrong_gradients_are_caught_even_if_the_output_is_right(monkeypatch):
     output, gradients = checks()
     assert output.passed
     assert not gradients.passed
+
+
+def in_tf32(x):
+    """Rounded to ten bits of mantissa, as a matrix product in TF32 reads its factors; gradients pass."""
+    bits = x.detach().contiguous().view(torch.int32)
+    return x + (((bits + 0x1000) & ~0x1FFF).view(torch.float32) - x.detach())
+
+
+def multiplied_in_tf32(function):
+    def rounded(q, k, v, mask, **options):
+        return function(in_tf32(q), in_tf32(k), in_tf32(v), mask, **options)
+
+    return rounded
+
+
+@pytest.mark.parametrize("module", [rows, verify])
+def test_tf32_is_judged_by_the_ten_bits_that_its_products_have(monkeypatch, module):
+    """Too coarse for float32, right for TF32; and what is wrong stays wrong."""
+    check = {
+        rows: checks,
+        verify: lambda **given: verify.check_attention("math", **CPU, causal=True, backward=True, **given)[:2],
+    }[module]
+    monkeypatch.setattr(module, "attend", multiplied_in_tf32(attend))
+    monkeypatch.setattr(module, "plain", lambda q, *rest, **options: (multiplied_in_tf32(plain))(q, *rest, **options))
+    assert not any(found.passed for found in check())
+    assert all(found.passed for found in check(rounding=torch.float16))
+    wrong = multiplied_in_tf32(lambda q, k, v, mask, **options: attend(1.02 * q, k, v, mask, **options))
+    monkeypatch.setattr(module, "attend", wrong)
+    assert not any(found.passed for found in check(rounding=torch.float16))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("length", [100, 300])
+def test_tf32_passes_on_cuda(length):
+    options = {**CPU, "head_dim": 64, "device": "cuda", "causal": True, "backward": True, "length": length}
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        found = [
+            *rows.check_rows("math", rounding=torch.float16, **options),
+            *verify.check_attention("math", rounding=torch.float16, **options),
+        ]
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert [check.detail for check in found if not check.passed] == []

@@ -14,7 +14,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
+from t2bench.attention.mask import Mask
 from t2bench.meters.counters import count
+from t2bench.models import recompute
+from t2bench.models.shared import Shared
+from t2bench.spec.axes import Checkpoint
 
 FLOAT = 4
 
@@ -93,6 +97,30 @@ def test_recomputation_is_counted() -> None:
     assert again.executed_flops in (7 * one, 8 * one)
     assert plain.saved_bytes == FLOAT * 2 * 8 * 16  # x, and the relu's output for relu and second layer alike
     assert again.saved_bytes == FLOAT * 8 * 16  # x
+
+
+def test_what_selective_checkpointing_keeps_is_saved_until_it_is_used() -> None:
+    """It keeps the input and what both products return; the second product's result nobody needs but its keeper."""
+    first, second = (nn.Linear(16, 16, bias=False) for _ in range(2))
+    x = torch.randn(8, 16, requires_grad=True)
+    held = [*first.parameters(), *second.parameters()]
+
+    def layer(h: torch.Tensor, *_: object) -> torch.Tensor:
+        return second(torch.relu(first(h)))
+
+    def saved(kind: Checkpoint, layers: int) -> int:
+        def step() -> None:
+            h = x
+            for _ in range(layers):
+                h = recompute.run(kind, layer, h, Shared(mask=Mask(), full_mask=Mask()))
+            h.sum().backward()
+
+        return count(step, held=held).saved_bytes
+
+    each = FLOAT * 8 * 16
+    assert saved("full", 1) == each
+    assert saved("selective", 1) == 3 * each
+    assert saved("selective", 3) == 7 * each  # what a layer returns is the input of the next: one storage
 
 
 def test_saved_bytes_are_what_is_kept_at_one_moment() -> None:

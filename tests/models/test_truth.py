@@ -18,6 +18,8 @@ import t2bench.models.view
 from t2bench.attention import math, sdpa
 from t2bench.attention.mask import Mask
 from t2bench.attention.scores import Scores
+from t2bench.models import truth
+from t2bench.models.trial import shrunk
 from t2bench.models.truth import check, check_case
 from t2bench.spec.axes import PositionSpec
 from t2bench.spec.case import Case, WorkloadSpec
@@ -219,3 +221,18 @@ def test_relies_on_no_code_of_the_backends(monkeypatch: pytest.MonkeyPatch) -> N
     oracle = t2bench.attention.dispatch.REFERENCE
     x = torch.ones(1, 2, 3, 4)
     assert torch.allclose(t2bench.attention.dispatch.attend(x, x, x, Mask(causal=True), backend=oracle), x)
+
+
+def test_the_operator_is_checked_in_the_dtype_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TF32 is float32 with products of ten bits: not sixteen-bit attention, and not held to float32's rounding."""
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(truth, "check_attention", lambda backend, **options: asked.append(options) or ())
+    spec = shrunk(preset("gpt2").model, 8)
+    given = {"device": "cpu", "seed": 0, "length": 8, "trains": False}
+    truth.check(spec, dtype=torch.float32, rounding=torch.float16, **given)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        truth.check(spec, dtype=torch.float32, rounding=torch.bfloat16, **given)
+    assert [(one["dtype"], one["rounding"]) for one in asked] == [
+        (torch.float32, torch.float16),
+        (torch.bfloat16, torch.bfloat16),
+    ]
