@@ -118,7 +118,8 @@ def _from_server(url: str, part: Path, sha256: str, say: Say, pause_s: float) ->
         if not leftover:
             raise _Refused(reason)
         leftover = False  # what was continued may have been the beginning of something else: once from the start
-    raise _Refused(f"{reason}, {ATTEMPTS} times; the part that came is kept and will be continued")
+    kept = "; the part that came is kept and will be continued" if part.is_file() else ""
+    raise _Refused(f"{reason}, {ATTEMPTS} times{kept}")
 
 
 def _download(url: str, part: Path) -> None:
