@@ -14,6 +14,7 @@ from t2bench.spec.case import WorkloadSpec
 from t2bench.spec.check import check_meaning
 from t2bench.spec.errors import Mark, SpecError, SuiteErrors, did_you_mean, listing
 from t2bench.spec.gate import gate_of, plain_gate
+from t2bench.spec.idle import idle_settings
 from t2bench.spec.layers import find_suite, for_device, merge, read_layers, read_overrides, suite_names
 from t2bench.spec.model import ModelSpec
 from t2bench.spec.plan import expand, refuse_empty
@@ -58,7 +59,7 @@ def load_suite(
     errors += faults
     if not errors or not _touches(errors, broken):
         variants, faults = variants_of(final)
-        errors += faults
+        errors += faults or idle_settings(final, variants)
     if errors:
         raise SuiteErrors(errors)
     suite = _suite(final, variants, plugins, kind, str(path), only or "")
@@ -95,6 +96,7 @@ def load_variants(
             errors.append(SpecError(Mark(name), "", f"unknown variant{hint} (there are: {listing(choices)})"))
     if not errors:
         variants, errors = _with_fields([known[name] for name in chosen], fields) if suite else variants_of(tree)
+        errors = errors or idle_settings(tree, variants)
     if errors:
         raise SuiteErrors(errors)
     return variants
