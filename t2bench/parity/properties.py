@@ -16,6 +16,7 @@ import torch
 
 from t2bench.attention.dispatch import takes_mask_tensor
 from t2bench.attention.verify import Check, numeric_check, scaled_error
+from t2bench.models.loss import IGNORE
 from t2bench.models.transformer import build
 from t2bench.parity import continuations
 from t2bench.parity.subject import (
@@ -149,6 +150,36 @@ def gradients(subject: Subject) -> list[Check]:
     )
 
 
+def loss(subject: Subject) -> list[Check]:
+    """The loss is the cross-entropy of the model's own logits, over the labels that count."""
+    labels_BT = subject.batch["tokens_BT"].roll(-1, dims=1)
+    labels_BT[:, -1] = IGNORE
+    labels_BT[0, : LENGTH // 2] = IGNORE
+    inputs = dict(subject.batch)
+    with torch.no_grad():
+        hidden_BTD = subject.model.hidden(inputs.pop("tokens_BT"), **inputs)  # type: ignore[operator]
+        found = subject.model.loss(hidden_BTD, labels_BT)  # type: ignore[operator]
+    counts_BT = labels_BT != IGNORE
+    logits_NV, labels_N = subject.logits().double()[counts_BT], labels_BT[counts_BT]
+    wanted = logits_NV.logsumexp(dim=-1).sub(logits_NV.gather(1, labels_N[:, None])[:, 0]).mean()
+    return equal(subject, "loss", found, wanted, f"the mean over {len(labels_N)} of {labels_BT.numel()} labels")
+
+
+def dropout(subject: Subject) -> list[Check]:
+    """Each kind of dropout that the spec has makes training random, by itself; without any it is not."""
+    spec = subject.spec
+    kinds = [name for name in ("dropout", "attention_dropout") if getattr(spec, name) > 0.0]
+    found = []
+    for kind in kinds or [""]:
+        other = subject.variant(**{name: 0.0 for name in kinds if name != kind})
+        other.model.train()
+        error = scaled_error(other.logits(), other.logits())
+        works = error > FELT if kind else error <= subject.tolerance
+        detail = f"two passes in training differ by {error:.2g}"
+        found += _one(f"{kind} is felt" if kind else "no dropout", works, detail)
+    return found
+
+
 def state_dict(subject: Subject) -> list[Check]:
     """Saving and loading the weights gives the same model."""
     dtype = next(subject.model.parameters()).dtype
@@ -167,6 +198,8 @@ PROPERTIES: tuple[Callable[[Subject], list[Check]], ...] = (
     permutation,
     parameters,
     gradients,
+    loss,
+    dropout,
     state_dict,
     continuations.decoding,
     continuations.packing,

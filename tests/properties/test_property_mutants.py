@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from t2bench.models import attention, bahdanau, cache, cellstack, recurrent, stack, view
+from t2bench.models import attention, bahdanau, cache, cellstack, layer, loss, recurrent, stack, view
 from t2bench.parity.properties import check_properties
 from t2bench.parity.subject import shrunk
 from t2bench.spec.axes import PatternSpec, PositionSpec
@@ -54,8 +54,32 @@ def _not_kept(right: Any, self: Any, k: Tensor, v: Tensor) -> Any:
     return k, v
 
 
+def _over_all(right: Any, x_ND: Tensor, table_VD: Tensor, labels_N: Tensor, **options: Any) -> Tensor:
+    share = (labels_N != loss.IGNORE).float().mean()
+    return share * right(x_ND, table_VD, labels_N, **options)
+
+
+def _without_dropout(right: Any, self: Any, *args: Any, **options: Any) -> None:
+    right(self, *args, **options)
+    self.dropout = 0.0
+
+
 # name -> (spec, what is broken, the check that must fail)
 MUTANTS: dict[str, tuple[ModelSpec, tuple[Any, str, Any], str]] = {
+    "mean over labels that do not count": (DECODER, wrapped(loss, "dense", _over_all), "loss"),
+    "no dropout of weights": (
+        replace(DECODER, dropout=0.1, attention_dropout=0.1),
+        wrapped(attention.Attention, "__init__", _without_dropout), "attention_dropout is felt",
+    ),
+    "no dropout at all": (
+        replace(DECODER, dropout=0.1, attention_dropout=0.1),
+        wrapped(torch.nn.functional, "dropout", lambda right, x, p, training=True: right(x, p, False)),
+        "dropout is felt",
+    ),
+    "dropout that nobody asked for": (
+        DECODER, wrapped(layer.Layer, "_branch", lambda right, self, *a: torch.dropout(right(self, *a), 0.1, True)),
+        "no dropout",
+    ),
     "cache's position one behind": (
         DECODER, wrapped(cache.GrowingCache, "advance", _one_behind), "cached decoding, growing",
     ),
