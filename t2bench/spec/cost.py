@@ -13,7 +13,8 @@ V rows in the output table, the forward pass takes
 An encoder-decoder runs both stacks over L positions each, and each decoder layer has a second, cross-attention.
 Variants change the attention term:
 
-    window W             L^2 becomes L min(L, W), or L min(L, 2W - 1) where queries look ahead; global tokens add to W
+    window W             L^2 becomes L min(L, W), or L min(L, 2W - 1) where queries look ahead; global tokens add to W:
+                         the keys that a query in the middle of the text sees, in the operator alone as in a model
     memory M             L^2 becomes L (L + M), and keys and values are projected at L + M positions
     additive scores      no change: v . tanh(q + k) is a product of K terms, too
     shaw, R distances    plus 4 B H L R K
@@ -21,18 +22,23 @@ Variants change the attention term:
     prefix, document     no change: what they hide depends on the batch
 
 Generating n tokens after a prompt of L takes a pass over L positions and n - 1 over one, each of which sees all keys
-before it; n positions have logits.
+before it (or in its window); n positions have logits, and each distance of txl is projected once.
 
 Two conventions, never mixed:
 
-- *model FLOPs*: what the algorithm asks for. Causal attention is not halved and the backward pass is 2 x the forward
-  pass, for every implementation alike, so that ratios of FLOP/s are ratios of speed.
-- *executed FLOPs*: what the kernels do. Fused attention back ends skip the masked half of causal attention and
-  recompute the scores in the backward pass, 2.5 x their forward pass (Dao 2023, FlashAttention-2, arXiv 2307.08691,
-  section 4.1); the chunked loss computes the logits again in the backward pass, full checkpointing every layer (at
-  most: a product that nothing in the layer's backward pass needs is left out), selective checkpointing attention that
-  is not fused, and decoding without a cache the whole text for each token. A window is what block-skipping kernels
-  visit, or the blocks that the others are given.
+- *model FLOPs*: what the algorithm asks for. A window asks for the keys in it, whatever a back end computes around
+  them; causal attention is not halved and the backward pass is 2 x the forward pass. All implementations of a variant
+  have the same, so that ratios of their FLOP/s are ratios of speed.
+- *executed FLOPs*: what the kernels do. The measured system counts them (`t2bench.meters.counters`), on fake tensors
+  before a run and on real ones in it, and that count is what records hold. The formula is the hand-written counterpart
+  that the tests hold the counters to, for sequences of equal length; no record is made of it. Fused attention back ends
+  skip the masked half of causal attention and recompute the scores in the backward pass, 2.5 x their forward pass (Dao
+  2023, FlashAttention-2, arXiv 2307.08691, section 4.1); the chunked loss computes the logits again in the backward
+  pass, full checkpointing every layer (at most: a product that nothing in the layer's backward pass needs is left out),
+  selective checkpointing attention that is not fused, and decoding without a cache the whole text, and the keys and
+  values of a source, for each token. A static cache is seen whole, filled or not. A window is what block-skipping
+  kernels visit, or the blocks that the others are given. torch's fused kernels halve causal attention only under the
+  causal flag, which a bias in the scores or the mask of a prefix or of documents takes away.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ n layers, a stack whose input has d features takes per position
 
 attention over S states of the encoder 2 S (d + h) per position when additive (a score v . tanh(...) over d features, a
 weighted sum over h) and 4 S h as a dot product; the context adds 2 g h h to the bottom layer's input. *Executed* FLOPs
-differ from *model* FLOPs in two things only: the gradient of additive scores by the query is a sum, no matrix product;
-and a chunked loss computes its logits twice.
+differ from *model* FLOPs in three things only: the gradient of additive scores by the query is a sum, no matrix
+product; a chunked loss computes its logits twice; and without a cache the text is read again for each new token.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def model_flops(spec: ModelSpec, workload: WorkloadSpec, batch: int, length: int
 
 def executed_flops(spec: ModelSpec, workload: WorkloadSpec, batch: int, length: int) -> int:
     """Floating-point operations of one step, as `t2bench.spec.cost.executed_flops`."""
-    total = model_flops(spec, workload, batch, length)
+    again = spec.cache == "off" and workload.generates
+    total = _forward_flops(spec, workload, batch, length, again=again) * (3 if workload.trains else 1)
     if not workload.trains:
         return total
     if _is_additive(spec):
@@ -69,12 +70,17 @@ def state_bytes(spec: ModelSpec, length: int, dtype: str) -> int:
     return numbers * DTYPE_BYTES[dtype]
 
 
-def _forward_flops(spec: ModelSpec, workload: WorkloadSpec, batch: int, length: int) -> int:
-    """Of reading everything once: sources and targets, a prompt and what is generated after it."""
+def _forward_flops(spec: ModelSpec, workload: WorkloadSpec, batch: int, length: int, *, again: bool = False) -> int:
+    """Of reading everything once: sources and targets, a prompt and what is generated after it.
+
+    With `again` all but what is made of the source alone is made again for each new token.
+    """
     read = scored = length
     if workload.generates:
         scored = workload.new_tokens if workload.kind == "decode" else 1
         read = scored if spec.arch == "encdec" else length + scored - 1
+        if again:
+            read = sum(range(read - scored + 1, read + 1))
     per_source, per_target, once = 0, 0, 0
     shapes = _stacks(spec)
     if "encoder" in shapes and spec.arch == "encdec":
