@@ -2,7 +2,8 @@
 
 No reference says what it ought to compute. It is held to itself: the same weights in float64 give the same logits, its
 loss is the cross-entropy of its own logits, gradients are finite, the future is out of sight, padding does not matter.
-Weights are those of its own initialisation.
+A training step is timed in training mode, so loss and causality are looked at there too. Weights are those of its own
+initialisation.
 
 Shape letters: B batch, T length, V vocabulary.
 """
@@ -54,6 +55,8 @@ def check_own(
     if spec.arch != "encoder":
         checks.append(_causality(model, batch, allowed))
     checks.append(_padding(model, batch, allowed))
+    if trains:
+        checks += _training(model.train(), batch, allowed)
     return tuple(checks)
 
 
@@ -113,6 +116,16 @@ def _gradients(model: Own, batch: Batch) -> Check:
         return Check(name=name, passed=False, detail="the loss reaches no parameter")
     without = f"; {len(missing)} have none ({missing[0]}, ...)" if missing else ""
     return Check(name=name, passed=True, detail=f"finite, for {len(parameters)} parameters{without}")
+
+
+def _training(model: Own, batch: Batch, allowed: float) -> list[Check]:
+    """The same in training mode, which is what a training step times: unless it is random there, as with dropout."""
+    if not torch.equal(_logits(model, batch).nan_to_num(), _logits(model, batch).nan_to_num()):
+        return []
+    checks = [_loss(model, batch, allowed)]
+    if model.spec.arch != "encoder":
+        checks.append(_causality(model, batch, allowed))
+    return [replace(check, name=f"{check.name} in training mode") for check in checks]
 
 
 def _causality(model: Own, batch: Batch, allowed: float) -> Check:
