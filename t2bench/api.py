@@ -18,6 +18,7 @@ from t2bench.runner.observer import Observer, Silent
 from t2bench.spec.loader import load_suite
 from t2bench.spec.plan import expand
 from t2bench.spec.plugins import permitted
+from t2bench.spec.shortcuts import all_overrides
 
 
 def run(
@@ -34,6 +35,8 @@ def run(
     max_time_s: float | None = None,
     argv: Sequence[str] = (),
     allow_code: bool = False,
+    seed: int | None = None,
+    quick: bool = False,
     observer: Observer | None = None,
 ) -> Run:
     """Measure a suite and return what was recorded.
@@ -51,6 +54,8 @@ def run(
         max_time_s: stop starting launches after this many seconds.
         argv: command line to record.
         allow_code: permit the suite's plugins to be imported, in the measured processes; they run with all your rights.
+        seed: of weights, batches and turn order; None for the suite's.
+        quick: two launches of four rounds: a look, which can hardly prove anything.
         observer: watches the run.
 
     Raises:
@@ -60,6 +65,7 @@ def run(
         t2bench.runner.launcher.WorkerFailed: no measured process can be started.
     """
     watch = observer or Silent()
+    overrides = all_overrides(overrides, seed, quick=quick)
     # A wrong suite, or one whose code may not run, is said before anything slow begins.
     permitted(load_suite(suite, device="cpu", overrides=overrides), allow_code=allow_code)
     kind = choose_device(device, watch)

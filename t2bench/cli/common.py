@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
+
+from t2bench.spec import shortcuts
 
 if TYPE_CHECKING:
     from t2bench.spec.plugin import Plugin
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 WORKER_TIMEOUT_S = 300.0
 GOOD, USAGE, INCONCLUSIVE, BASELINE, FAILED, INTERRUPTED = 0, 2, 3, 4, 5, 130
 
+all_overrides = shortcuts.all_overrides
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -47,7 +51,9 @@ def suite_options(function: Command) -> Command:
                 help="Change the suite, e.g. --set measure.rounds=20. Repeatable.",
             ),
             click.option("--seed", type=int, help="Seed of weights, batches and turn order."),
-            click.option("--quick", is_flag=True, help="Fewer replicates: a look, not a result."),
+            click.option(
+                "--quick", is_flag=True, help="Two launches of four rounds: a look, which can hardly prove anything."
+            ),
             click.option(
                 "--data",
                 metavar="DIR",
@@ -85,13 +91,9 @@ def variants_and_code(
     return variants, code
 
 
-QUICK = ("measure.launches=2", "measure.rounds=4", "measure.warmup_s=0.2")
-
-
-def all_overrides(overrides: tuple[str, ...], seed: int | None, *, quick: bool) -> list[str]:
-    """`--set` and its short forms as one list; what the user set by hand wins over `--quick`."""
-    changes = [*(QUICK if quick else ()), *overrides]
-    return changes if seed is None else [*changes, f"seed={seed}"]
+QUICK_NOTE = (
+    "--quick: two launches are a look. Only very large differences can be proven by them, and the intervals are wide."
+)
 
 
 def cell(value: Any) -> str:
@@ -137,7 +139,11 @@ def user_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def gate_errors() -> Iterator[None]:
-    """As `user_errors`; a base that cannot be had or does not hold here is exit code 4."""
+    """As `user_errors`; a base that cannot be had or does not hold here is exit code 4.
+
+    Python ends with 1 after an error that nobody expected, and to a gate 1 means that a regression is proven: such an
+    error is shown whole and ends with 5.
+    """
     from t2bench.gate.baseline import BaselineError
     from t2bench.runner.codebase import CodeBaseError
 
@@ -146,6 +152,9 @@ def gate_errors() -> Iterator[None]:
             yield
     except (BaselineError, CodeBaseError) as error:
         fail(str(error), BASELINE)
+    except Exception:
+        traceback.print_exc()
+        fail("a fault of t2bench itself; nothing was decided", FAILED)
 
 
 @contextlib.contextmanager

@@ -60,7 +60,9 @@ def command(
                 suite,
                 device=device,
                 only=only,
-                overrides=common.all_overrides(overrides, seed, quick=quick),
+                overrides=overrides,
+                seed=seed,
+                quick=quick,
                 data=data,
                 directory=out,
                 fresh=not resume,
@@ -72,6 +74,8 @@ def command(
                 observer=watch,
             )
             code = _report(run, people if as_json else Console(no_color=no_color or None), as_json=as_json)
+            if quick:
+                people.print(common.QUICK_NOTE, markup=False, highlight=False)
     except KeyboardInterrupt:
         watch.close()
         if run is not None:
