@@ -23,10 +23,8 @@ def command(as_json: bool) -> None:
     if as_json:
         print(json.dumps(found, indent=1))
         return
-    for name, text in _lines(found):
-        click.echo(f"{name:<12} {text}")
-    for advice in found["advice"]:
-        click.echo(f"advice       {advice}")
+    for name, text in [*_lines(found), *(("advice", advice) for advice in found["advice"])]:
+        click.echo(click.wrap_text(f"{name:<12} {text}", 80, subsequent_indent=" " * 13))
 
 
 def examine() -> dict[str, Any]:
@@ -78,7 +76,7 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     ceilings = ", ".join(f"{dtype} {c['flops_per_s'] / 1e9:,.0f} GFLOP/s" for dtype, c in found["ceilings"].items())
     copy = max(c["bytes_per_s"] for c in found["ceilings"].values())
     lines = [
-        ("device", found["device"] + ("" if found["device"] == "cuda" else f" (NVML: {host['nvml']})")),
+        ("device", found["device"] + ("" if found["device"] == "cuda" else f" ({host['nvml']})")),
         ("cpu", f"{host['cpu']}, {host['allowed_cores']} of {host['logical_cores']} cores usable"),
         ("memory", f"{found['available_bytes'] / GIB:.1f} GiB free of {host['ram_bytes'] / GIB:.1f} GiB"),
         ("torch", f"{torch['torch']}, CUDA {torch['cuda'] or 'not built in'}, Python {host['python']}"),

@@ -120,8 +120,9 @@ LISTS: dict[str, tuple[Callable[[], list[Row]], tuple[str, ...]]] = {
 
 @click.command("list")
 @click.argument("what", type=click.Choice(list(LISTS)), default="variants")
+@click.option("--long", "as_long", is_flag=True, help="Variants with base and summary, one after another.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable result on stdout, with every detail.")
-def command(what: str, as_json: bool) -> None:
+def command(what: str, as_long: bool, as_json: bool) -> None:
     """List variants, suites, axes, back ends, workloads or metrics."""
     rows_of, columns = LISTS[what]
     rows = rows_of()
@@ -133,6 +134,9 @@ def command(what: str, as_json: bool) -> None:
 
     from t2bench.spec.presets import GROUPS
 
+    if what == "variants" and not as_long:
+        _names(rows)
+        return
     console = Console()
     for place, group in enumerate(dict.fromkeys(row.get("group", "") for row in rows)):
         if group:
@@ -140,6 +144,17 @@ def command(what: str, as_json: bool) -> None:
         table = _table([row for row in rows if row.get("group", "") == group], rows, columns)
         table.show_header = place == 0
         console.print(table)
+
+
+def _names(rows: list[Row]) -> None:
+    """The names of all variants by group: the overview, in a screen."""
+    from t2bench.spec.presets import GROUPS
+
+    for group in dict.fromkeys(row["group"] for row in rows):
+        click.echo(f"{group}: {GROUPS[group]}")
+        names = ", ".join(row["name"] for row in rows if row["group"] == group)
+        click.echo(click.wrap_text(names, 78, initial_indent="  ", subsequent_indent="  "))
+    click.echo("\nOne in full: t2bench show NAME. All with base and summary: t2bench list --long.")
 
 
 def _table(shown: list[Row], rows: list[Row], columns: tuple[str, ...]) -> Any:

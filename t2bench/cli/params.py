@@ -12,6 +12,8 @@ from t2bench.cli.facts import COMPONENTS, facts, short
 from t2bench.spec.case import MAX_LENGTH
 
 DEFAULT_LENGTH = 1024
+# Two variants that differ in one of these are two models, whatever else they differ in.
+SIZES = ("arch", "vocab", "width", "enc_layers", "dec_layers")
 
 
 @click.command("params")
@@ -25,15 +27,21 @@ DEFAULT_LENGTH = 1024
 @click.option(
     "--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="bf16", show_default=True, help="Of the cache."
 )
+@click.option("--suite", metavar="FILE", help="Variants of this suite rather than the built-in ones.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable result on stdout, with every component.")
-def command(variants: tuple[str, ...], overrides: tuple[str, ...], length: int, dtype: str, as_json: bool) -> None:
+def command(
+    variants: tuple[str, ...], overrides: tuple[str, ...], length: int, dtype: str, suite: str | None, as_json: bool
+) -> None:
     """Count parameters, FLOPs per token and key/value bytes per token of VARIANTs. Nothing is built."""
     from t2bench.spec.loader import SuiteErrors, load_variants
 
     try:
-        found = load_variants(variants, overrides=overrides)
+        found = load_variants(variants, overrides=overrides, suite=suite)
     except SuiteErrors as error:
         common.fail(str(error))
+    for variant in found:
+        if variant.model.factory:
+            common.fail(f"{variant.name}: a module of your own has no formulas; t2bench show counts it")
     rows = [facts(variant, length=length, batch=1, dtype=dtype) for variant in found]
     if as_json:
         click.echo(json.dumps(rows, indent=1))
@@ -63,3 +71,14 @@ def _show(rows: list[dict[str, Any]], length: int, dtype: str) -> None:
         f"convention, per token (encoder-decoder: of source and target). KV B/tok: cache in {dtype} per decoded token."
     )
     console.print(Text(notes))
+    unlike = _unlike([row["model"] for row in rows])
+    if unlike:
+        console.print(
+            Text(f"Not alike in {unlike}: totals and FLOPs do not compare the variants' ideas."), style="bold"
+        )
+
+
+def _unlike(models: list[dict[str, Any]]) -> str:
+    """The sizes in which the variants differ, with their values: what makes a comparison of totals meaningless."""
+    values = {name: list(dict.fromkeys(str(model[name]) for model in models)) for name in SIZES}
+    return "; ".join(f"{name} ({', '.join(found)})" for name, found in values.items() if len(found) > 1)

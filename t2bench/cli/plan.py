@@ -29,6 +29,7 @@ def command(
     Nothing is trained or allocated: the counts come from fake tensors.
     """
     from rich.console import Console
+    from rich.text import Text
 
     from t2bench.cli.progress import Progress, duration
     from t2bench.runner.devices import choose_device
@@ -69,11 +70,18 @@ def command(
         )
         return
     _show(Console(), found.records)
-    click.echo(
-        f"\n{len(plan.cases)} cases in {len(plan.groups)} groups, {loaded.measure.launches} launches of "
-        f"{loaded.measure.rounds} rounds each: about {duration(found.total_s)}. Predictions count bytes of tensors; "
-        "seconds are a rough roofline."
+    ghosts = sum(record.axes["ghost"] for record in found.records)
+    again = f" ({ghosts} of them the reference a second time)" if ghosts else ""
+    console = Console()
+    console.print(
+        Text(
+            f"\n{len(found.records)} cases{again} in {len(plan.groups)} groups, {loaded.measure.launches} launches of "
+            f"{loaded.measure.rounds} rounds each: about {duration(found.total_s)}. Bytes are counted on tensors; "
+            "step is a rough roofline, good to a factor of two or so."
+        )
     )
+    if quick:
+        console.print(Text(common.QUICK_NOTE))
     if sys.stdout.isatty():
         click.echo(f"Start it with: t2bench run {suite}")
 
@@ -86,12 +94,16 @@ def _show(console, records) -> None:  # type: ignore[no-untyped-def]
 
     table = Table(box=None, pad_edge=False)
     table.add_column("case", overflow="fold")
-    for name in ("GFLOP", "saved", "peak", "step"):
+    for name in ("FLOPs", "saved", "peak", "step"):
         table.add_column(name, justify="right", no_wrap=True)
-    reasons = []
+    reasons: dict[str, list[str]] = {}
+    group = ""
     for record in records:
         if record.axes["ghost"]:
             continue
+        if record.group != group:
+            group = record.group
+            table.add_row(Text(group))
         values = {name: metric.value for name, metric in record.metrics.items()}
         cells = [
             units.quantity(values.get("executed_flops"), "flops"),
@@ -101,8 +113,9 @@ def _show(console, records) -> None:  # type: ignore[no-untyped-def]
         ]
         if record.status != "ok":
             cells[-1] = record.status
-            reasons.append(f"{record.status}: {record.case}: {record.reason}")
-        table.add_row(Text(record.case), *cells)
+            reasons.setdefault(f"{record.status}: {record.reason}", []).append(record.case)
+        table.add_row(Text(f"  {record.variant}"), *cells)
     console.print(table)
-    for reason in reasons:
-        console.print(Text(reason), soft_wrap=True)
+    for reason, cases in reasons.items():
+        more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
+        console.print(Text(f"{cases[0]}{more}: {reason}"))

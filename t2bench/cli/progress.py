@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections import Counter
 
 from rich.console import Console
 from rich.status import Status
@@ -24,6 +26,7 @@ class Progress:
         self._console = console
         self._status: Status | None = None
         self._said = ""
+        self._failures: Counter[str] = Counter()
         self._began = time.monotonic()
 
     def note(self, text: str) -> None:
@@ -50,9 +53,15 @@ class Progress:
             self._console.print(Text(f"[{done + 1}/{total}{left}] {what}"), soft_wrap=True)
 
     def recorded(self, record: Record) -> None:
-        """Failures are said at once; the rest is in the report."""
-        if record.status not in ("ok", "skipped", "unsupported"):
+        """Failures are said at once, a reason that comes back (but for its numbers) once; the rest is in the report."""
+        if record.status in ("ok", "skipped", "unsupported"):
+            return
+        kind = f"{record.status}: {re.sub(r'[0-9]+', '#', record.reason)}"
+        self._failures[kind] += 1
+        if self._failures[kind] == 1:
             self.note(f"{record.status}: {record.case}: {record.reason}")
+        elif self._failures[kind] == 2:
+            self.note(f"{record.status}: {record.case} too; more of these are not said here, the report has them all")
 
     def close(self) -> None:
         """Take the live line away."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from t2bench.spec.suite import Variant
 
 WIDTH = 80
+BACKEND_COLUMNS = (16, 13)
 SIZE = click.IntRange(1, MAX_LENGTH)
 KINDS = ("function", "implementation", "approximation")
 # Fields whose None stands for a size that follows from others.
@@ -185,7 +186,9 @@ def _print(row: dict[str, Any]) -> None:
     console.print(_table(("", "", ""), list(_costs(row["costs"])), header=False))
     if row["backends"]:
         console.print(Text(f"\nBack ends on {row['device']} in {row['costs']['dtype']}", style="bold"))
-        console.print(_table(("back end", "runs", "why not the rest"), list(map(_backend, row["backends"]))))
+        found = _table(("back end", "runs", "why not the rest"), list(_backend_rows(row["backends"])))
+        found.columns[0].width, found.columns[1].width = BACKEND_COLUMNS
+        console.print(found)
     else:
         console.print(Text("\nThe module is made by a factory: which attention it has, if any, shows when it runs."))
 
@@ -217,9 +220,21 @@ def _costs(costs: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     unit = "per token; model convention"
     yield "FLOPs, training step", short(costs["model_flops_per_token"]), unit
     yield "FLOPs, forward", short(costs["forward_flops_per_token"]), unit
-    if "kv_bytes" in costs:
+    if "kv_bytes" in costs and costs["kv_bytes"] and not costs["kv_bytes_per_token"]:
+        yield "state", f"{costs['kv_bytes']:,} B", f"for each text, however long, in {costs['dtype']}"
+    elif "kv_bytes" in costs:
         yield "cache", f"{costs['kv_bytes_per_token']:,} B", f"for the first token of a text, in {costs['dtype']}"
         yield "", f"{costs['kv_bytes']:,} B", f"for {costs['length']} tokens"
+
+
+def _backend_rows(rows: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """A row for each answer: back ends that can do the same, or fail for the same reason, share one."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        name, runs, why = _backend(row)
+        names.setdefault((runs, why.replace(f"attention {name}: ", "")), []).append(name)
+    for (runs, why), together in names.items():
+        yield ", ".join(together), runs, why
 
 
 def _backend(row: dict[str, Any]) -> tuple[str, str, str]:
