@@ -10,6 +10,7 @@ Shape letters: B batch, T query length, S key length, H query heads, G key/value
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -45,18 +46,32 @@ def attention(
     if dropout_p > 0.0 or scores.additive_HK is not None or scores.value_table_RK is not None:
         raise Unsupported("flex has dot products, biases and caps, but no dropout, additive scores or relative values")
     num_queries, num_keys = q_BHTK.shape[2], k_BGSK.shape[2]
+    blocks = block_mask(mask, num_queries, num_keys, q_BHTK.device)
     run = functools.partial(
         kernel(),
         q_BHTK,
         k_BGSK,
         v_BGSK,
         score_mod=_score_mod(scores, mask, num_queries, num_keys),
-        block_mask=block_mask(mask, num_queries, num_keys, q_BHTK.device),
+        block_mask=blocks,
         scale=scores.factor(q_BHTK.shape[-1]),
         enable_gqa=q_BHTK.shape[1] != k_BGSK.shape[1],
     )
-    o_BHTK: Tensor = witness.marked("flex_attention", run)
+    inputs = (q_BHTK, k_BGSK, v_BGSK)
+    o_BHTK: Tensor = witness.marked("flex_attention", run, inputs, flops=lambda: _flops(q_BHTK, v_BGSK, blocks))
     return o_BHTK
+
+
+def _flops(q_BHTK: Tensor, v_BGSK: Tensor, blocks: BlockMask | None) -> int:
+    """Operations of the forward kernel: of the blocks that it visits, each of them whole."""
+    batch, heads, num_queries, head_dim = q_BHTK.shape
+    pairs = batch * num_queries * v_BGSK.shape[2]
+    if blocks is not None:
+        visited = blocks.kv_num_blocks.sum()
+        if blocks.full_kv_num_blocks is not None:
+            visited = visited + blocks.full_kv_num_blocks.sum()
+        pairs = batch // len(blocks.kv_num_blocks) * int(visited) * math.prod(blocks.BLOCK_SIZE)
+    return 2 * heads * pairs * (head_dim + v_BGSK.shape[-1])
 
 
 def block_mask(mask: Mask, num_queries: int, num_keys: int, device: torch.device) -> BlockMask | None:

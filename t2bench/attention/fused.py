@@ -53,22 +53,47 @@ def attention(
     options = _options(scores, mask, k_BGSK.shape[2], backend, dropout_p)
     options["softmax_scale"] = scores.factor(q_BHTK.shape[-1])
     module = _module(backend, q_BHTK.device)
+    given = (q_BHTK, k_BGSK, v_BGSK)
+    mark = functools.partial(witness.marked, backend, inputs=given, hidden=False)
+    lengths = [(q_BHTK.shape[2], k_BGSK.shape[2])] * q_BHTK.shape[0]
     if mask.is_plain:
-        inputs = [x.transpose(1, 2) for x in (q_BHTK, k_BGSK, v_BGSK)]
+        inputs = [x.transpose(1, 2) for x in given]
         run = functools.partial(module.flash_attn_func, *inputs, **options)
-        return _first(witness.marked(backend, run, hidden=False)).transpose(1, 2)
+        return _first(mark(run=run, flops=lambda: flops(q_BHTK, v_BGSK, mask, lengths))).transpose(1, 2)
     found = varlen.extent(mask, q_BHTK.shape[0], q_BHTK.shape[2], k_BGSK.shape[2], q_BHTK.device)
     run = functools.partial(
         module.flash_attn_varlen_func,
-        *(varlen.tokens_first(x) for x in (q_BHTK, k_BGSK, v_BGSK)),
+        *(varlen.tokens_first(x) for x in given),
         cu_seqlens_q=found.query_offsets,
         cu_seqlens_k=found.key_offsets,
         max_seqlen_q=found.max_queries,
         max_seqlen_k=found.max_keys,
         **options,
     )
-    o_NHK = _first(witness.marked(backend, run, hidden=False))
+    o_NHK = _first(mark(run=run, flops=lambda: flops(q_BHTK, v_BGSK, mask, found.lengths())))
     return varlen.tokens_back(o_NHK, q_BHTK.shape[0])
+
+
+def flops(q_BHTK: Tensor, v_BGSK: Tensor, mask: Mask, lengths: list[tuple[int, int]]) -> int:
+    """Operations of the forward kernel, which visits what a window leaves, and half of a causal square.
+
+    Args:
+        q_BHTK: queries.
+        v_BGSK: values.
+        mask: causality and window within each sequence.
+        lengths: queries and keys of each sequence.
+    """
+    halves = 0
+    for queries, keys in lengths:
+        window = mask.window_at(keys)
+        if window is None:
+            halves += queries * keys * (1 if mask.causal and queries == keys else 2)
+            continue
+        reach = 2 * window - 1 if mask.both_sides else window
+        # The corners, where a window is not yet full.
+        missing = window * (window - 1) * (2 if mask.both_sides else 1)
+        halves += 2 * queries * reach - missing if queries == keys else 2 * queries * min(keys, reach)
+    return q_BHTK.shape[1] * halves * (q_BHTK.shape[-1] + v_BGSK.shape[-1])
 
 
 def _options(scores: Scores, mask: Mask, num_keys: int, backend: str, dropout_p: float) -> dict[str, Any]:

@@ -36,6 +36,11 @@ class Extent:
     max_queries: int
     max_keys: int
 
+    def lengths(self) -> list[tuple[int, int]]:
+        """Queries and keys of each sequence; waits for the device."""
+        sides = (self.query_offsets.diff().tolist(), self.key_offsets.diff().tolist())
+        return list(zip(*sides, strict=True))
+
 
 def attention(
     q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Mask, *, scores: Scores = DOT, dropout_p: float = 0.0

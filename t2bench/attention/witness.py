@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 Result = TypeVar("Result")
@@ -61,8 +62,8 @@ _KERNELS = {
 _library = torch.library.Library("t2bench_marks", "DEF")  # type: ignore[no-untyped-call]
 _MARKED = tuple(name for name in FORWARD if not name.startswith("_"))
 for _name in (*_MARKED, *(f"{name}_backward" for name in _MARKED)):
-    _library.define(f"{_name}(Tensor x) -> ()")  # type: ignore[no-untyped-call]
-    _library.impl(_name, lambda x: None, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    _library.define(f"{_name}(Tensor[] touched, int flops) -> ()")  # type: ignore[no-untyped-call]
+    _library.impl(_name, lambda touched, flops: None, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
 
 
 class Seen:
@@ -173,22 +174,37 @@ def _read(names: Sequence[str], seen: Seen) -> None:
         seen.operators[COMPILED] = 1
 
 
-def marked(name: str, run: Callable[[], Result], *, hidden: bool = True) -> Result:
+def marked(
+    name: str,
+    run: Callable[[], Result],
+    inputs: tuple[Tensor, Tensor, Tensor],
+    *,
+    flops: Callable[[], int],
+    hidden: bool = True,
+) -> Result:
     """Run a kernel that dispatch modes cannot see; if there are any, dispatch an operator of this name for them to see.
+
+    The mark carries the tensors that the kernel reads and writes, and its floating-point operations.
 
     Args:
         name: one of the marks; the backward pass gets the mark `<name>_backward` when it reaches the output.
         run: calls the kernel, returns a tensor or a tuple that begins with one.
+        inputs: queries, keys and values.
+        flops: what the forward kernel computes, by the conventions of `t2bench.meters.counters`;
+            called for marks only.
         hidden: switch the modes off meanwhile, for kernels that forbid them.
     """
     if not torch._C._len_torch_dispatch_stack():
         return run()
     with unwatched() if hidden else nullcontext():
-        result = run()
+        result, executed = run(), flops()
     out: Any = result[0] if isinstance(result, tuple) else result
-    getattr(torch.ops.t2bench_marks, name)(out.detach())
+    touched = [x.detach() for x in (*inputs, out)]
+    getattr(torch.ops.t2bench_marks, name)(touched, executed)
     if out.requires_grad:
-        out.register_hook(lambda gradient: getattr(torch.ops.t2bench_marks, f"{name}_backward")(gradient.detach()))
+        # It reads these and the output's gradient, writes gradients as large as the inputs, and computes scores again.
+        mark = getattr(torch.ops.t2bench_marks, f"{name}_backward")
+        out.register_hook(lambda gradient: mark([*touched, gradient.detach(), *touched[:3]], executed * 5 // 2))
     return result
 
 

@@ -329,6 +329,11 @@ def _cells_backward(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     return _cells_flops(func, args, kwargs, times=2)
 
 
+def _of_mark(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    """What a kernel that no mode sees says of itself, see `t2bench.attention.witness.marked`."""
+    return int(_arguments(func, args, kwargs)["flops"])
+
+
 # By operator name, so that a build of torch that lacks one is no error. torch counts nothing for the CPU kernel and
 # does not halve causal attention in the others; it knows no recurrent cells.
 _FORMULAS: dict[str, Callable[[Any, tuple[Any, ...], Mapping[str, Any]], int]] = (
@@ -345,5 +350,10 @@ _FORMULAS: dict[str, Callable[[Any, tuple[Any, ...], Mapping[str, Any]], int]] =
         "aten.mkldnn_rnn_layer_backward": _cells_backward,
         "aten._cudnn_rnn": _cells_forward,
         "aten._cudnn_rnn_backward": _cells_backward,
+    }
+    | {
+        f"t2bench_marks.{kernel}{phase}": _of_mark
+        for kernel in ("flex_attention", "fa2", "fa3", "fa4")
+        for phase in ("", "_backward")
     }
 )

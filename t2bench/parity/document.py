@@ -123,7 +123,8 @@ def _preset(name: str, figures: Mapping[str, Any] | None) -> Iterator[str]:
         )
     tokens = LENGTH * (2 if spec.arch == "encdec" else 1)
     flops = model_flops(spec, WorkloadSpec(kind="train_step"), 1, LENGTH) / tokens
-    cache = f"{kv_bytes(spec, 1, 'bf16'):,} B" if spec.arch != "encoder" else "none"
+    kept, more = kv_bytes(spec, 1, "bf16"), kv_bytes(spec, 2, "bf16") - kv_bytes(spec, 1, "bf16")
+    cache = f"{kept:,} B{'' if more else ' however long the text'}" if kept else "none"
     yield f"- costs: {num_params(spec).total:,} parameters, {flops / 1e6:.4g} MFLOP per token, cache {cache}"
 
 

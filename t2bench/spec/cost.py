@@ -31,14 +31,15 @@ Two conventions, never mixed:
   have the same, so that ratios of their FLOP/s are ratios of speed.
 - *executed FLOPs*: what the kernels do. The measured system counts them (`t2bench.meters.counters`), on fake tensors
   before a run and on real ones in it, and that count is what records hold. The formula is the hand-written counterpart
-  that the tests hold the counters to, for sequences of equal length; no record is made of it. Fused attention back ends
-  skip the masked half of causal attention and recompute the scores in the backward pass, 2.5 x their forward pass (Dao
-  2023, FlashAttention-2, arXiv 2307.08691, section 4.1); the chunked loss computes the logits again in the backward
-  pass, full checkpointing every layer (at most: a product that nothing in the layer's backward pass needs is left out),
-  selective checkpointing attention that is not fused, and decoding without a cache the whole text, and the keys and
-  values of a source, for each token. A static cache is seen whole, filled or not. A window is what block-skipping
-  kernels visit, or the blocks that the others are given. torch's fused kernels halve causal attention only under the
-  causal flag, which a bias in the scores or the mask of a prefix or of documents takes away.
+  that the tests hold the counters to, for sequences of equal length and kernels that run on a CPU; no record is made of
+  it. (Of flex it counts the visible pairs, the counters its blocks.) Fused attention back ends skip the masked half of
+  causal attention and recompute the scores in the backward pass, 2.5 x their forward pass (Dao 2023, FlashAttention-2,
+  arXiv 2307.08691, section 4.1); the chunked loss computes the logits again in the backward pass, full checkpointing
+  every layer (at most: a product that nothing in the layer's backward pass needs is left out), selective checkpointing
+  attention that is not fused, and decoding without a cache the whole text, and the keys and values of a source, for
+  each token. A static cache is seen whole, filled or not. A window is what block-skipping kernels visit, or the blocks
+  that the others are given. torch's fused kernels halve causal attention only under the causal flag, which a bias in
+  the scores or the mask of a prefix or of documents takes away.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from t2bench.attention.packed import Packed
 from t2bench.attention.scores import RelativeBias, Scores, Unsupported
 from t2bench.attention.verify import backend_checks
 from t2bench.attention.witness import observe
+from t2bench.meters.counters import Counts, count
 
 DOCUMENTS = torch.arange(43).div(10, rounding_mode="floor").expand(2, -1)
 MASKS = {
@@ -109,3 +110,21 @@ def test_compiled_it_is_right_is_witnessed_and_has_no_gradients_on_a_cpu() -> No
     assert all(check.passed for check in backend_checks("flex", seen, backward=False))
     with pytest.raises(NotImplementedError, match="backward on CPU"):
         attend(inputs[0].requires_grad_(), *inputs[1:], mask, backend="flex", scores=SCORES["table"])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("plain_operations")
+def test_it_counts_the_blocks_that_it_visits() -> None:
+    inputs = qkv(length=300)
+    square = 4 * 2 * 4 * 128 * 128 * 16  # of each block: two products, two sequences, four heads, 16 features
+
+    def counted(mask: Mask) -> Counts:
+        return count(lambda: attend(*inputs, mask, backend="flex"), held=())
+
+    full, causal = counted(Mask()), counted(Mask(causal=True))
+    assert full.executed_flops == 4 * 2 * 4 * 300 * 300 * 16
+    assert causal.executed_flops == 6 * square  # of 3 x 3 blocks
+    assert counted(Mask(causal=True, window=20)).executed_flops == 5 * square
+    assert counted(Mask(causal=True, prefix_lengths_B=torch.tensor([0, 200]))).executed_flops == (6 + 7) * square // 2
+    assert full.uncounted == causal.uncounted == ()
+    assert causal.bytes_touched >= sum(x.nbytes for x in inputs) + inputs[0].nbytes

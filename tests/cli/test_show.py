@@ -109,3 +109,10 @@ def test_mistakes_are_one_line(arguments: list[str], message: str) -> None:
     assert result.exit_code == 2
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_state_is_the_same_for_every_text() -> None:
+    text = call("show", "lstm", "--device", "cpu").output
+    assert "16,320 B" in text
+    assert "however long" in text
+    assert " 0 B" not in text
