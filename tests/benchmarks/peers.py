@@ -31,7 +31,15 @@ from peers_document import document, summary  # noqa: E402
 
 from t2bench.meters.environment import worker_environment  # noqa: E402
 
-PRELOAD = ["torch", "torch._dynamo", "transformers", "x_transformers", "peers_parties", "peers_launch"]
+# Imported once, before processes are forked off: transformers imports its models and `generate` only when asked to.
+MODELS = ("marian", "t5", "bert", "gpt2", "llama", "bloom")
+PRELOAD = [
+    "torch._dynamo",
+    "x_transformers",
+    "transformers.generation.utils",
+    *(f"transformers.models.{name}.modeling_{name}" for name in MODELS),
+    "peers_launch",
+]
 ENCDEC, OTHERS = ((16, 64), (4, 256)), ((8, 128), (2, 1024))
 ARCHITECTURES = {
     "vanilla": ENCDEC, "t5": ENCDEC, "bert": OTHERS, "gpt2": OTHERS, "llama": OTHERS, "bloom": OTHERS,
