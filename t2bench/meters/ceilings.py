@@ -16,8 +16,6 @@ from t2bench.meters.clock import make_clock
 if TYPE_CHECKING:
     import torch
 
-MFU_LIMIT = 1.05  # above it the FLOP count, the time or the ceiling is wrong
-
 _SAMPLES = 5
 _TARGET_S = {"cpu": 0.02, "cuda": 0.005}  # of one matrix product or copy
 _FIRST_SIZE = {"cpu": 256, "cuda": 2048}
@@ -42,19 +40,6 @@ class Ceilings:
     spent_s: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Mfu:
-    """Model FLOPs utilisation.
-
-    Attributes:
-        value: model FLOP/s over the measured ceiling.
-        error: why it cannot be true; empty if it can.
-    """
-
-    value: float
-    error: str = ""
-
-
 def measure(device: str, dtype: str) -> Ceilings:
     """Measure a matrix product and a copy, with the thread settings in force.
 
@@ -72,17 +57,6 @@ def measure(device: str, dtype: str) -> Ceilings:
     bytes_per_s = _copy(torch.device(device))
     return Ceilings(
         flops_per_s=flops_per_s, bytes_per_s=bytes_per_s, gemm_size=size, spent_s=time.perf_counter() - begin
-    )
-
-
-def mfu(model_flops: float, step_time_s: float, ceiling_flops_per_s: float) -> Mfu:
-    """Model FLOPs utilisation of a step against the measured ceiling of its dtype."""
-    value = model_flops / step_time_s / ceiling_flops_per_s
-    if value <= MFU_LIMIT:
-        return Mfu(value=value)
-    return Mfu(
-        value=value,
-        error=f"MFU of {value:.0%} against the measured ceiling: the FLOP count, the time or the ceiling is wrong",
     )
 
 

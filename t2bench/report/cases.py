@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from statistics import median
 
 from t2bench.analysis.results import Outcome
+from t2bench.analysis.utilisation import Mfu
 from t2bench.records import Record
 from t2bench.report import units
 from t2bench.report.table import Cell, Table, Tone
 from t2bench.report.tables import PEAK_WORDS, status
+from t2bench.report.utilisation import CONVENTION, utilisation
 from t2bench.report.view import COUNTED_PEAK, RATE, SAVED, TIME, View
 
 FLOP_CONVENTION = "FLOPs: model = explicit attention, causal not halved; executed = what the kernels do."
@@ -18,9 +20,9 @@ FLOP_CONVENTION = "FLOPs: model = explicit attention, causal not halved; execute
 def overview(view: View) -> Table:
     """Every case of the run, with its status, time, throughput, work and memory."""
     work, memory = ("model FLOPs", "executed"), ("peak counted", "measured", "saved")
-    columns = ("case", "status", "step time", "tokens/s", *work, *memory)
+    columns = ("case", "status", "step time", "tokens/s", "MFU", *work, *memory)
     rows = tuple(_case(view, outcome) for outcome in view.analysis.outcomes)
-    notes = (FLOP_CONVENTION, f"Memory: counted is exact or predicted; {peak_words(view)}.")
+    notes = (FLOP_CONVENTION, CONVENTION, f"Memory: counted is exact or predicted; {peak_words(view)}.")
     return Table(title="Every case", columns=columns, rows=rows, notes=notes, key=2)
 
 
@@ -42,6 +44,7 @@ def _case(view: View, outcome: Outcome) -> tuple[Cell, ...]:
     ]
     throughput = view.estimate(group, variant, RATE)
     rate = throughput.interval.value if throughput else None
+    used = utilisation(view, group, variant)
     return (
         Cell(text=outcome.case),
         Cell(text=status(outcome), tone=tone),
@@ -50,8 +53,15 @@ def _case(view: View, outcome: Outcome) -> tuple[Cell, ...]:
             order=estimate.interval.value if estimate else None,
         ),
         Cell(text=units.quantity(rate, "count"), order=rate),
+        _used(used),
         *(Cell(text=units.quantity(value, unit), order=value) for value, unit in counted),
     )
+
+
+def _used(found: Mfu | None) -> Cell:
+    if found is None:
+        return Cell(text=units.NA)
+    return Cell(text="impossible" if found.error else units.percent(found.value), order=found.value)
 
 
 def samples(view: View) -> Table | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from t2bench.analysis.results import Analysis
 from t2bench.records import Run
-from t2bench.report import facts, tables, words
+from t2bench.report import facts, tables, utilisation, words
 from t2bench.report import verdict as sentences
 from t2bench.report.latency import latency
 from t2bench.report.table import Table
@@ -62,7 +62,7 @@ def build(run: Run, analysis: Analysis) -> Content:
         refusals=tables.endings(view, expected=True),
         warnings=words.warnings(view),
         further_warnings=words.further_warnings(view),
-        honesty=facts.honesty(run, analysis),
+        honesty=(*utilisation.lines(view), *facts.honesty(run, analysis)),
     )
 
 

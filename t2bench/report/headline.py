@@ -45,7 +45,7 @@ def tiles(view: View) -> tuple[Tile, ...]:
     made.extend(_memory(view, effect))
     for scaling in view.analysis.timed_scaling:
         if (scaling.series, scaling.variant, scaling.metric) == (series, variant, TIME) and scaling.exponent:
-            made.append(_tile(f"L^{units.interval(scaling.exponent)}", "growth of its time per sequence"))
+            made.append(_tile(f"L^{units.interval(scaling.exponent)}", "growth of its time per sequence, on average"))
     crossing = words.crossover(view, series, variant)
     if crossing is not None and crossing.length is not None:
         made.append(_tile(units.at_length(crossing.length), f"from here on faster than {reference}"))

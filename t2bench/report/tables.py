@@ -123,8 +123,12 @@ def _gain(effect: Effect, mark: str = "") -> Cell:
 def memory(view: View, series: str) -> Table | None:
     """Per variant and length the counted peak, the measured peak and the bytes saved for backward."""
     rows = []
+    every = {
+        group: [_bytes(view, group, variant) for variant in view.variants] for group in view.series[series].values()
+    }
+    saves = any(saved for values in every.values() for *_, saved in values)  # inference saves nothing
     for length, group in view.series[series].items():
-        values = [_bytes(view, group, variant) for variant in view.variants]
+        values = [three if saves else three[:2] for three in every[group]]
         if view.broad(series):
             for variant, of_variant in zip(view.variants, values, strict=True):
                 cells = (Cell(text=units.quantity(value, "bytes"), order=value) for value in of_variant)
@@ -137,9 +141,10 @@ def memory(view: View, series: str) -> Table | None:
         return None
     meaning = PEAK_WORDS.get(view.measured_peak_name, "measured: n/a")
     note = f"counted is exact or predicted; {meaning}."
-    columns: tuple[str, ...] = (*_names(view, series), "peak counted", "peak measured", "saved for backward")
+    wide = named + (3 if saves else 2)
+    columns: tuple[str, ...] = (*_names(view, series), "peak counted", "peak measured", "saved for backward")[:wide]
     if not view.broad(series):
-        note, columns = f"peak counted / measured / saved for backward; {note}", ("L", *view.variants)
+        note, columns = f"peak counted / measured{' / saved for backward' * saves}; {note}", ("L", *view.variants)
     title = f"Memory: {_where(view, series)}"
     return Table(title=title, columns=columns, rows=tuple(rows), notes=(note[0].upper() + note[1:],))
 
@@ -175,9 +180,9 @@ def scaling(view: View, series: str) -> Table | None:
         rows.append(cells)
     if not rows:
         return None
-    columns = ("variant", "saved bytes", "time exponent", "bL = cL^2 at", "faster from")
+    columns = ("variant", "saved bytes", "mean exponent", "bL = cL^2 at", "faster from")
     told = [f"{words.listed(names)}: {text.rstrip('.')}." for text, names in notes.items()]
-    notes_shown = (*_identities(view, series), *told)
+    notes_shown = (*_identities(view, series), *_local(view, series), *told)
     return Table(title=f"Scaling: {series}", columns=columns, rows=tuple(rows), notes=notes_shown, spare=1)
 
 
@@ -189,6 +194,13 @@ def _identities(view: View, series: str) -> tuple[str, ...]:
         if (s := _exact(view, series, variant)) is not None and s.coefficients is not None
     ]
     return (f"Saved for backward by one sequence of L tokens: {'; '.join(found)}.",) if found else ()
+
+
+def _local(view: View, series: str) -> tuple[str, ...]:
+    """The exponents between neighbouring lengths, in one line: what the average exponent hides."""
+    lines = {v: s.local for v in view.variants if (s := _timed(view, series, v)) is not None and len(s.local) > 1}
+    found = [f"{v} {', '.join(units.digits(slope.value, 3) for *_, slope in local)}" for v, local in lines.items()]
+    return (f"Time exponent between neighbouring lengths: {'; '.join(found)}.",) if found else ()
 
 
 def _exact(view: View, series: str, variant: str) -> ExactScaling | None:

@@ -91,7 +91,9 @@ def _is(effect: Effect, reference: str) -> str:
     if effect.doubt:
         return f"cannot be judged against {reference} in speed: {clean(effect.doubt, limit=90)}"
     if effect.verdict == "not distinguishable":
-        seen = f"; a difference of {units.percent(effect.mde)} would have been seen" if units.known(effect.mde) else ""
+        seen = (
+            f"; a difference of {units.difference(effect.mde)} would have been seen" if units.known(effect.mde) else ""
+        )
         return f"cannot be told from {reference} in speed ({units.times(units.speed_up(effect))}{seen})"
     sure = " (one launch: no interval)" if effect.verdict == "undecidable" else ""
     return f"is {_figure(effect)} than {reference}{sure}"
@@ -131,7 +133,7 @@ def _power(effects: Sequence[Effect]) -> str:
     seen = sorted(e.mde for e in effects if e.mde is not None and units.known(e.mde))
     if not seen:
         return ""
-    span = dict.fromkeys((units.percent(seen[0]), units.percent(seen[-1])))
+    span = dict.fromkeys((units.difference(seen[0]), units.difference(seen[-1])))
     return f" (differences of {' to '.join(span)} would have been seen)"
 
 
@@ -163,7 +165,29 @@ def _growth(view: View, series: str, variants: Sequence[str]) -> list[str]:
     """The exponents of all variants side by side."""
     fits = [(v, s.exponent) for v in variants if (s := _scaling(view, series, v)) is not None]
     found = [f"L^{units.interval(exponent)} ({variant})" for variant, exponent in fits if exponent is not None]
-    return [f"Time per sequence grows as {words.listed(found)}{view.of(series)}."] if found else []
+    if not found:
+        return []
+    bent = {
+        v: ends for v in variants if (s := _scaling(view, series, v)) is not None and (ends := _bend(s)) is not None
+    }
+    mean = "on average " if bent else ""
+    told = f"Time per sequence grows {mean}as {words.listed(found)}{view.of(series)}."
+    if bent:
+        spans = [f"{units.digits(a)} to {units.digits(b)} ({variant})" for variant, (a, b) in bent.items()]
+        told += f" No power law: from the shortest lengths to the longest the exponent goes from {words.listed(spans)}."
+    return [told]
+
+
+def _bend(found: TimedScaling) -> tuple[float, float] | None:
+    """The exponents at the short and the long end, where their intervals say that they are two."""
+    if len(found.local) < 2:
+        return None
+    first, last = found.local[0][2], found.local[-1][2]
+    bounds = (first.low, first.high, last.low, last.high)
+    if any(bound is None for bound in bounds):
+        return None
+    apart = first.high < last.low or last.high < first.low  # type: ignore[operator]
+    return (first.value, last.value) if apart else None
 
 
 def _null(view: View) -> list[str]:

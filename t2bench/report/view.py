@@ -145,6 +145,14 @@ class View:
     def _batches(self) -> dict[str, int]:
         return {r.case: r.axes["batch"] for r in self.run.records if isinstance(r.axes.get("batch"), int)}
 
+    def dtype(self, group: str, variant: str) -> str:
+        """The dtype of that case; empty if no record tells it."""
+        return self._dtypes.get(self.case(group, variant), "")
+
+    @cached_property
+    def _dtypes(self) -> dict[str, str]:
+        return {r.case: str(r.axes["dtype"]) for r in self.run.records if "dtype" in r.axes}
+
     def broad(self, series: str) -> bool:
         """Whether variants, not lengths, are what the series has many of: its tables then have variants as rows."""
         lengths = len(self.series[series])

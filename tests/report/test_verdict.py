@@ -116,7 +116,7 @@ def test_many_comparisons_share_a_sentence(run_and_analysis, synthetic):
     (sentence,) = of(run, many)
     assert sentence.startswith("Against vanilla at L=4096: v0 2.00x [1.96, 2.04] faster, v1 ")
     assert "2 more proven" in sentence
-    assert "and 3 more (differences of 10 % to 1110 % would have been seen)" in sentence
+    assert "and 3 more (differences of 10 % to a factor of 12 would have been seen)" in sentence
     assert len(textwrap.wrap(sentence, 80)) <= 8
 
 
@@ -185,3 +185,23 @@ def test_what_is_not_judged_is_no_claim(run_and_analysis):
     told = " ".join(of(run, doubted))
     assert "flash cannot be judged against vanilla in speed: flash could not be measured steadily" in told
     assert "one launch" not in told
+
+
+@pytest.mark.parametrize(
+    ("ends", "bent"),
+    [
+        (((1.0, 0.9, 1.1), (1.9, 1.8, 2.0)), True),
+        (((1.0, 0.5, 1.5), (1.9, 1.4, 2.4)), False),
+        (((1.0, None, None), (1.9, None, None)), False),
+    ],
+)
+def test_an_average_exponent_is_no_law_where_the_ends_differ(run_and_analysis, ends, bent):
+    run, analysis = run_and_analysis
+    local = tuple(
+        (n, 2 * n, Interval(value=v, low=low, high=high)) for n, (v, low, high) in zip((512, 2048), ends, strict=True)
+    )
+    scaling = tuple(dataclasses.replace(s, local=local) for s in analysis.timed_scaling)
+    told = " ".join(of(run, dataclasses.replace(analysis, timed_scaling=scaling, ladder=())))
+    assert ("No power law" in told) == bent
+    assert ("from 1.00 to 1.90 (" in told) == bent
+    assert ("grows on average as" in told) == bent
