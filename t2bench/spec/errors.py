@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,12 +71,23 @@ def show(value: Any) -> str:
 
 
 def did_you_mean(word: Any, choices: Iterable[str]) -> str:
-    """`, did you mean x?` for the choice nearest to `word`, or nothing if none is near."""
+    """`, did you mean x?` for the choice nearest to `word`, one slip away before any other, or nothing if none is near."""
     if not isinstance(word, str):
         return ""
     by_folded = {choice.casefold(): choice for choice in choices}
-    near = difflib.get_close_matches(word[:100].casefold(), by_folded, n=1, cutoff=0.6)
+    folded = word[:100].casefold()
+    near = [choice for choice in by_folded if _one_slip(folded, choice)]
+    near += difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.6)
     return f", did you mean {by_folded[near[0]]}?" if near else ""
+
+
+def _one_slip(word: str, choice: str) -> bool:
+    """Whether at most one letter is missing, too many, another, or swapped with its neighbour."""
+    start = len(os.path.commonprefix([word, choice]))
+    word, choice = word[start:], choice[start:]
+    end = len(os.path.commonprefix([word[::-1], choice[::-1]]))
+    word, choice = word[: len(word) - end], choice[: len(choice) - end]
+    return max(len(word), len(choice)) <= 1 or (len(word) == 2 and word == choice[::-1])
 
 
 def listing(choices: Iterable[str]) -> str:
