@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +70,7 @@ def show(value: Any) -> str:
 
 
 def did_you_mean(word: Any, choices: Iterable[str]) -> str:
-    """`, did you mean x?` for the choice nearest to `word`, one slip away before any other, or nothing if none is near."""
+    """`, did you mean x?` for the choice nearest to `word` (one slip away before any other), or nothing."""
     if not isinstance(word, str):
         return ""
     by_folded = {choice.casefold(): choice for choice in choices}
@@ -83,11 +82,12 @@ def did_you_mean(word: Any, choices: Iterable[str]) -> str:
 
 def _one_slip(word: str, choice: str) -> bool:
     """Whether at most one letter is missing, too many, another, or swapped with its neighbour."""
-    start = len(os.path.commonprefix([word, choice]))
-    word, choice = word[start:], choice[start:]
-    end = len(os.path.commonprefix([word[::-1], choice[::-1]]))
-    word, choice = word[: len(word) - end], choice[: len(choice) - end]
-    return max(len(word), len(choice)) <= 1 or (len(word) == 2 and word == choice[::-1])
+    short, long = sorted((word, choice), key=len)
+    if len(short) == len(long):
+        other = [i for i in range(len(word)) if word[i] != choice[i]]
+        first, last = (other[0], other[-1] + 1) if other else (0, 0)
+        return len(other) <= 1 or (last - first == 2 and word[first:last] == choice[first:last][::-1])
+    return any(long[:i] + long[i + 1 :] == short for i in range(len(long)))
 
 
 def listing(choices: Iterable[str]) -> str:
