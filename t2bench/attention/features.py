@@ -115,6 +115,13 @@ class Features:
             found.append(draw(heads, head_dim))
         return tuple(found)
 
+    def sharpness(self, head_dim: int) -> float:
+        """The size of queries for which scores, of keys of size 1, have a size of 2 or so.
+
+        What nothing scales down would saturate the softmax, where gradients are differences of equal numbers.
+        """
+        return 2.0 * (head_dim**-0.5 if self.score == "dot" else 1.0)
+
     def scores(self, q_BHTK: Tensor, tables: tuple[Tensor, ...], *, length: int, causal: bool) -> Scores:
         """The scores for some queries of a sequence of `length` keys; differentiable in queries and tables."""
         scale = {"scaled_dot": q_BHTK.shape[-1] ** -0.5, "dot": 1.0, "additive": None}[self.score]

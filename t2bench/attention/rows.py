@@ -72,7 +72,7 @@ def check_rows(
         return torch.randn(1, num_heads, rows, head_dim, generator=generator).to(device, dtype)
 
     # Sharper than a fresh model's attention, so that a wrong scale or mask shows.
-    inputs = [2 * draw(repeats, length), draw(1, length), draw(1, length)]
+    inputs = [features.sharpness(head_dim) * draw(repeats, length), draw(1, length), draw(1, length)]
     row_R = torch.linspace(0, length - 1, min(length, NUM_ROWS)).round().long().to(device)
     cotangent_BHRK = draw(repeats, len(row_R))
     tables = features.tables(heads=repeats, head_dim=head_dim, length=length, causal=causal, generator=generator)

@@ -90,15 +90,14 @@ class Recurrent(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
-        encdec = spec.arch == "encdec"
         self.attends = spec.attends
 
         def token_table() -> nn.Parameter:
             return nn.Parameter(torch.empty(spec.padded_vocab, spec.width))
 
         self.table_VD = token_table()
-        self.source_table_VD = token_table() if encdec and spec.tie != "all" else None
-        self.output_table_VD = None if spec.tie != "none" else token_table()
+        self.source_table_VD = token_table() if spec.has_source_table else None
+        self.output_table_VD = token_table() if spec.has_output_table else None
         self.encoder: CellStack | None = None
         self.decoder: CellStack | None = None
         self.bottom: AdditiveLayer | None = None

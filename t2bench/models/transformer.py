@@ -55,14 +55,14 @@ class Transformer(nn.Module):
         super().__init__()
         self.spec = spec
         tables = PositionTables(spec)
-        encdec, tied = spec.arch == "encdec", spec.tie != "none"
+        encdec = spec.arch == "encdec"
 
         def token_table() -> nn.Parameter:
             return nn.Parameter(torch.empty(spec.padded_vocab, spec.width))
 
         self.table_VD = token_table()
-        self.source_table_VD = token_table() if encdec and spec.tie != "all" else None
-        self.output_table_VD = None if tied else token_table()
+        self.source_table_VD = token_table() if spec.has_source_table else None
+        self.output_table_VD = token_table() if spec.has_output_table else None
         self.encoder = self.decoder = None
         if spec.arch != "decoder":
             self.encoder = Stack(spec, tables, num_layers=spec.enc_layers, causal=False, cross=False)

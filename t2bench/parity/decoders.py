@@ -46,7 +46,7 @@ def _llama_sizes(spec: ModelSpec) -> dict[str, Any]:
         "num_hidden_layers": spec.dec_layers, "num_attention_heads": spec.heads,
         "num_key_value_heads": spec.num_kv_heads, "head_dim": spec.dim_per_head, "rms_norm_eps": spec.norm_eps,
         "rope_parameters": _rope(spec.position),
-        "tie_word_embeddings": spec.tie != "none", "attn_implementation": "eager", "pad_token_id": 0,
+        "tie_word_embeddings": not spec.has_output_table, "attn_implementation": "eager", "pad_token_id": 0,
     }  # fmt: skip
 
 

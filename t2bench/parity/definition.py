@@ -55,13 +55,13 @@ class Definition:
         spec, w = self.spec, self.weights
         source_SD = None
         if spec.arch == "encdec":
-            table = "table_VD" if spec.tie == "all" else "source_table_VD"
+            table = "source_table_VD" if spec.has_source_table else "table_VD"
             source_SD = self._stack(w[table], source, Reading(stack="encoder"))
         stack = "encoder" if spec.arch == "encoder" else "decoder"
         x_TD = self._stack(w["table_VD"], tokens, Reading(stack=stack, source_SD=source_SD, **reading))  # type: ignore[arg-type]
         if spec.head_scale:
             x_TD = x_TD / math.sqrt(spec.width)
-        return _capped(x_TD @ w["table_VD" if spec.tie != "none" else "output_table_VD"].T, spec.logit_softcap)
+        return _capped(x_TD @ w["output_table_VD" if spec.has_output_table else "table_VD"].T, spec.logit_softcap)
 
     def memories(self, tokens: Sequence[int]) -> list[Tensor]:
         """What each layer of a decoder remembers of a segment, (M, D) each."""

@@ -158,15 +158,15 @@ def t5(spec: ModelSpec) -> Expected:
         num_layers=spec.enc_layers, num_decoder_layers=spec.dec_layers, dropout_rate=0.0,
         relative_attention_num_buckets=spec.position.buckets, layer_norm_epsilon=spec.norm_eps,
         relative_attention_max_distance=spec.position.max_distance, pad_token_id=0, decoder_start_token_id=0,
-        feed_forward_proj="gated-gelu" if spec.gated else "relu", tie_word_embeddings=spec.tie != "none",
+        feed_forward_proj="gated-gelu" if spec.gated else "relu", tie_word_embeddings=not spec.has_output_table,
     )  # fmt: skip
     library = transformers().T5ForConditionalGeneration(config)
-    if spec.tie == "none":
+    if spec.has_output_table:
         library.lm_head.weight = nn.Parameter(torch.empty(spec.vocab, spec.width))
     weights = renamed(
         randomise(library),
         (r"^shared\.weight", "table_VD"),
-        (r"^lm_head\.weight", "output_table_VD" if spec.tie == "none" else ""),
+        (r"^lm_head\.weight", "output_table_VD" if spec.has_output_table else ""),
         (r"\.block\.", ".layers."),
         (r"layers\.0\.layer\.0\.SelfAttention\.relative_attention_bias\.weight", "bias.table_NH"),
         (r"layer\.0\.SelfAttention\.o", "self_attention.out"),
@@ -181,6 +181,4 @@ def t5(spec: ModelSpec) -> Expected:
         (r"layer\.\d\.DenseReluDense\.wo", "feed_forward.down"),
         (r"final_layer_norm", "final_norm"),
     )
-    if spec.tie == "none":  # two tables in our untied encoder-decoder, one in T5
-        weights["source_table_VD"] = weights["table_VD"]
     return _translate(library, weights)

@@ -201,7 +201,7 @@ def _relative() -> list[Oracle]:
         Oracle(
             name="T5 v1.1",
             library="transformers",
-            spec=replace(t5, activation="gelu_tanh", gated=True, tie="none", head_scale=False),
+            spec=replace(t5, activation="gelu_tanh", gated=True, tie="source", head_scale=False),
             make=encdecs.t5,
             control=position(buckets=9),
             free=free_t5,

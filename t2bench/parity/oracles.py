@@ -74,7 +74,7 @@ def _function(spec: ModelSpec, free: tuple[str, ...]) -> dict[str, Any]:
     found = {f.name: getattr(spec, f.name) for f in fields(spec) if f.name not in NEUTRAL}
     found["kv_heads"] = spec.num_kv_heads
     if spec.arch != "encdec":
-        found["tie"] = "all" if spec.tie != "none" else "none"
+        found["tie"] = "none" if spec.has_output_table else "all"
     if spec.pattern.kind == "full":
         found["pattern"] = PatternSpec()
     plain = PositionSpec(kind=spec.position.kind)

@@ -105,14 +105,14 @@ def num_params(spec: ModelSpec) -> ParamCount:
     normed = 2 * spec.dim_per_head if spec.qk_norm_span == "head" else inner + inner_kv
     qk_norms = (layers + crosses) * spec.qk_norm * normed
     return ParamCount(
-        embedding=table * (1 if spec.tie == "all" else stacks),
+        embedding=table * (1 + spec.has_source_table),
         positions=_position_params(spec),
         attention_qkv=layers * qkv,
         attention_output=layers * output,
         cross_attention=crosses * (qkv + output),
         feed_forward=layers * feed_forward,
         norms=layer_norms + embed_norms + qk_norms,
-        output_head=table if spec.tie == "none" else 0,
+        output_head=table * spec.has_output_table,
     )
 
 

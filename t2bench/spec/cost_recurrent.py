@@ -23,7 +23,6 @@ GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 def num_params(spec: ModelSpec) -> dict[str, int]:
     """Parameters by component of `t2bench.spec.cost.ParamCount`."""
     gates, hidden, width = GATES[spec.recurrence], spec.ff, spec.width
-    stacks = (spec.num_enc_layers > 0) + (spec.num_dec_layers > 0)
     table = spec.padded_vocab * width
     cells = sum(_matrices(spec, *shape) + _biases(spec, *shape[1:]) for shape in _stacks(spec).values())
     attention = 0
@@ -33,11 +32,11 @@ def num_params(spec: ModelSpec) -> dict[str, int]:
         cells += gates * hidden * (width + hidden + hidden) + 2 * gates * hidden
         attention = (hidden + 1) * width + hidden * width + width  # query, key, v
     return {
-        "embedding": table * (1 if spec.tie == "all" else stacks),
+        "embedding": table * (1 + spec.has_source_table),
         "recurrent": cells,
         "cross_attention": attention,
         "feed_forward": (_num_out(spec) + 1) * width,
-        "output_head": table if spec.tie == "none" else 0,
+        "output_head": table * spec.has_output_table,
     }
 
 

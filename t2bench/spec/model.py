@@ -65,7 +65,8 @@ class ModelSpec:
         vocab: number of token ids that may occur.
         vocab_multiple: the embedding and output tables are padded up to a multiple of this.
         tie: `all` (source, target and output share one table; Press & Wolf 2017), `decoder` (target and output share
-            one), `none`. With one embedding only (`encoder`, `decoder`) `all` and `decoder` mean the same.
+            one), `source` (source and target share one, the output has its own; T5 v1.1) or `none`. With one embedding
+            only (`encoder`, `decoder`) `all` and `decoder` mean the same, and so do `source` and `none`.
         position: see PositionSpec. Schemes that act inside attention act on self-attention only: cross-attention
             relates two different texts.
         pattern: which tokens self-attention may look at, see PatternSpec.
@@ -178,6 +179,16 @@ class ModelSpec:
     def padded_vocab(self) -> int:
         """Rows of the embedding and output tables."""
         return -(-self.vocab // self.vocab_multiple) * self.vocab_multiple
+
+    @property
+    def has_source_table(self) -> bool:
+        """Whether the source has a table of token embeddings apart from the target's."""
+        return self.arch == "encdec" and self.tie in ("decoder", "none")
+
+    @property
+    def has_output_table(self) -> bool:
+        """Whether the output has a table apart from the embeddings."""
+        return self.tie in ("source", "none")
 
     @property
     def rotary_dim(self) -> int:

@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from t2bench.models import loss
@@ -14,7 +16,7 @@ from t2bench.models.init import load_logical, logical_parameters
 from t2bench.models.norm import Norm
 from t2bench.models.position import PositionTables, rotate
 from t2bench.models.transformer import build
-from t2bench.spec.axes import PositionSpec
+from t2bench.spec.axes import Loss, PositionSpec
 from t2bench.spec.model import ModelSpec
 
 SMALL = ModelSpec(width=16, heads=2, ff=24, enc_layers=1, dec_layers=1, vocab=30)
@@ -43,8 +45,12 @@ def test_every_position_has_its_own_vector(layout: str) -> None:
 
 @pytest.mark.parametrize("fraction", [1.0, 0.5])
 @pytest.mark.parametrize("layout", ["interleaved", "halves"])
-def test_rotation_one_pair_at_a_time(layout: str, fraction: float) -> None:
+@pytest.mark.parametrize("compiling", [False, True])
+def test_rotation_one_pair_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, compiling: bool, layout: str, fraction: float
+) -> None:
     """(a, b) -> (a cos - b sin, a sin + b cos) at angle m * theta^(-2i/R) (Su et al. 2021, eq. 34)."""
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
     spec = replace(SMALL, position=PositionSpec(kind="rope", layout=layout, fraction=fraction, theta=100.0))
     x = torch.randn(1, 6, 2, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = rotate(x, PositionTables(spec).rotation(6, x))
@@ -58,6 +64,35 @@ def test_rotation_one_pair_at_a_time(layout: str, fraction: float) -> None:
                 z = complex(x[0, m, head, first], x[0, m, head, second]) * turn
                 want[0, m, head, first], want[0, m, head, second] = z.real, z.imag
     assert torch.allclose(found, want, atol=1e-12)
+
+
+def test_a_compiler_is_given_no_complex_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inductor makes no code for them: each would be an operator of its own, in the middle of a fused loop."""
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    monkeypatch.delattr(torch, "view_as_complex")
+    x = torch.randn(1, 6, 2, 8)
+    (table,) = rotation = PositionTables(replace(SMALL, position=PositionSpec(kind="rope"))).rotation(6, x)
+    assert not table.is_complex()
+    assert rotate(x, rotation).shape == x.shape
+
+
+@pytest.mark.parametrize("kind", ["dense", "chunked", "fused"])
+def test_all_products_of_a_loss_are_in_the_dtype_of_autocast(kind: Loss) -> None:
+    factors = set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if "mm" in str(func):
+                factors.update((str(func), x.dtype) for x in args)
+            return func(*args, **(kwargs or {}))
+
+    x, table = torch.randn(20, 8, requires_grad=True), torch.randn(30, 8, requires_grad=True)
+    with Watch():
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            value = loss.mean(kind, x, table, torch.arange(20), chunk_tokens=10)
+        value.backward()
+    assert {dtype for _, dtype in factors} == {torch.bfloat16}
+    assert value.dtype == x.grad.dtype == table.grad.dtype == torch.float32
 
 
 def test_tables_are_computed_once_per_model() -> None:
@@ -166,7 +201,7 @@ def test_padded_rows_of_the_vocabulary_are_never_named() -> None:
         assert (table_VD[:30] != 0).all()
 
 
-@pytest.mark.parametrize(("tie", "tables"), [("all", 1), ("decoder", 2), ("none", 3)])
+@pytest.mark.parametrize(("tie", "tables"), [("all", 1), ("decoder", 2), ("source", 2), ("none", 3)])
 def test_tables_of_an_encoder_decoder(tie: str, tables: int) -> None:
     names = [n for n in logical_parameters(build(replace(SMALL, tie=tie))) if n.endswith("table_VD")]
     assert len(names) == tables

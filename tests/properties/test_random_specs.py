@@ -44,7 +44,7 @@ AXES: dict[str, st.SearchStrategy[Any]] = {
     "kv_heads": st.sampled_from([None, 1, 2]),
     "head_dim": st.sampled_from([None, 10]),
     "vocab_multiple": st.sampled_from([1, 8]),
-    "tie": st.sampled_from(["all", "decoder", "none"]),
+    "tie": st.sampled_from(["all", "decoder", "source", "none"]),
     "position": POSITIONS,
     "pattern": PATTERNS,
     "memory": st.sampled_from([0, 0, 4]),

@@ -86,6 +86,7 @@ def test_what_an_encoder_decoder_adds() -> None:
     assert both.cross_attention == 80
     assert both.norms == (2 + 3) * 8
     assert num_params(replace(tiny, tie="decoder")).total - both.total == 40
+    assert num_params(replace(tiny, tie="source")).total - both.total == 40
     assert num_params(replace(tiny, tie="none")).total - both.total == 80
 
 
@@ -156,7 +157,8 @@ def test_counts_are_those_of_the_model_that_is_built(name: str, arch: str) -> No
         plain = replace(resolved, **shape)
     except ValueError:
         pytest.skip("this preset exists in another architecture only")
-    for spec in (plain, replace(plain, embed_norm=True, qk_norm=True, tie="decoder"), replace(plain, tie="none")):
+    tied = [replace(plain, tie=tie) for tie in ("none", "source")]
+    for spec in (plain, replace(plain, embed_norm=True, qk_norm=True, tie="decoder"), *tied):
         built = build(spec, device="meta")
         assert num_params(spec).total == sum(parameter.numel() for parameter in built.parameters())
 
