@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from t2bench.cli import common
+from t2bench.report import safe
 
 
 @click.group("baseline")
@@ -107,9 +108,18 @@ def show(suite: str, baselines: str, as_json: bool) -> None:
     history = folder / stored.HISTORY
     if history.is_file():
         click.echo(f"{history}:")
-        for line in history.read_text(encoding="utf-8").splitlines():
-            past = json.loads(line)
-            click.echo(f"  {past['when']} {past['action']} by {past['who']} at {past['commit'][:13]}: {past['why']}")
+        for number, line in enumerate(history.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+            click.echo(f"  {_past(line) or f'line {number} is damaged'}")
+
+
+def _past(line: str) -> str:
+    """One line of the history for people; empty if it is damaged."""
+    try:
+        past = json.loads(line)
+        words = f"{past['when']} {past['action']} by {past['who']} at {past['commit'][:13]}: {past['why']}"
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return safe.clean(words, limit=2000)
 
 
 @command.command("diff")
@@ -142,6 +152,8 @@ def diff(old: Path, new: Path) -> None:
 @click.option("--reason", required=True, help="Why this state is the one to measure drift from.")
 def pin(suite: str, baselines: str, reason: str) -> None:
     """Make the present baselines of SUITE the anchor: what many small accepted steps add up to is shown against it."""
+    if not reason.strip():
+        common.fail("--reason is empty; the history is for people who will ask why")
     from t2bench.gate import baseline as stored
     from t2bench.gate.baseline import BaselineError
 

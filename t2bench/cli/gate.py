@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ import click
 from t2bench.cli import common
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from t2bench.cli.gate_base import Request
     from t2bench.gate.results import GateReport
     from t2bench.runner.observer import Observer
@@ -68,12 +71,14 @@ def command(
     """  # noqa: D301 (click reads the backspace character as "keep these lines")
     from rich.console import Console
 
-    from t2bench.cli import gate_base, gate_show
+    from t2bench.cli import gate_base
     from t2bench.cli.progress import Progress
     from t2bench.runner.observer import Silent
 
     if quick:
         common.fail("--quick is a look, not a result; a gate does not take it")
+    if only and no_baseline == "create":
+        common.fail("a baseline is of the whole suite: --no-baseline=create does not go with --only")
     people = Console(stderr=True, no_color=no_color or None)
     watch = Silent() if quiet else Progress(people)
     request = gate_base.Request(
@@ -101,8 +106,8 @@ def command(
         common.fail("interrupted; nothing was decided", common.INTERRUPTED)
     finally:
         watch.close()
-    gate_show.show(report, people if as_json else Console(no_color=no_color or None))
-    print(json.dumps(report.to_dict(), allow_nan=False) if as_json else request.options.path)
+    result = json.dumps(report.to_dict(), allow_nan=False) if as_json else str(request.options.path)
+    _tell(report, people if as_json else Console(no_color=no_color or None), result)
     judged = any(row.layer in ("L1", "L2") and row.verdict in ("pass", "improved") for row in report.rows)
     waived = report.exit_code == common.INCONCLUSIVE and inconclusive == "warn" and judged
     sys.exit(common.GOOD if waived else report.exit_code)
@@ -110,15 +115,28 @@ def command(
 
 def _report(request: Request, watch: Observer, *, create: bool) -> GateReport:
     from t2bench.cli import gate_flow
-    from t2bench.gate.baseline import BaselineError
+    from t2bench.gate.baseline import BaselineError, NoBaselineError
 
     try:
         return gate_flow.gate(request, watch)
-    except BaselineError as error:
-        if not create or request.base or "no baseline" not in str(error):
+    except NoBaselineError:
+        if not create or request.base:
             raise
         path = gate_flow.accept(request, watch, why="first run")
         raise BaselineError(f"{path}: made from this run, which it therefore cannot judge; the next one is") from None
+
+
+def _tell(report: GateReport, console: Console, result: str) -> None:
+    """Print the verdict. Whether anybody reads it to the end changes nothing about the exit code."""
+    from t2bench.cli import gate_show
+
+    with console.capture() as shown:  # rich itself would exit with 1 where the reader has gone
+        gate_show.show(report, console)
+    try:
+        console.file.write(shown.get())
+        print(result, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _write(report: GateReport, directory: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ def options_of(
     kind: str, suite: str, out: str | None, data: str | None, threads: int | None, isolation: str | None
 ) -> GateOptions:
     """How to measure, with a run directory `results/<kind>/<suite>/<time>` unless one is given."""
-    stamp = time.strftime("%Y-%m-%dT%H-%M-%S")
+    # With milliseconds: two gates that a job starts at once want two directories.
+    stamp = f"{datetime.now():%Y-%m-%dT%H-%M-%S.%f}"[:-3]
     parent = Path("results") / kind / Path(suite).stem
     number = 1
     while (path := parent / (stamp if number == 1 else f"{stamp}.{number}")).exists():

@@ -31,7 +31,7 @@ from t2bench.runner.gating import HASH_SEEDS, GateJob, GateOptions
 from t2bench.runner.observer import Observer
 from t2bench.spec.errors import Mark, SpecError, SuiteErrors
 from t2bench.spec.loader import load_suite
-from t2bench.spec.plan import expand
+from t2bench.spec.plan import expand, matches
 from t2bench.spec.plugins import permitted
 from t2bench.spec.suite import Suite
 
@@ -141,12 +141,13 @@ def _judge(request: Request, suite: Suite, policy: Policy, base: Base | None, jo
         found, path = held
         old, words, calibration = dict(found.cases), _words(found, path), found.calibration
         if request.only is not None:  # what was not asked for is not missing
-            old = {case: entry for case, entry in old.items() if case in new or case in refused}
+            old = {case: entry for case, entry in old.items() if matches(case, request.only)}
         differences = _differences(found.facts, job.environment)
         out_of_date = stale(old, new)
     elif base is not None:
         old, words, out_of_date = _counted_base(base, job), base.words, []
     rows = [*completeness(old, new, refused), *exact(old, new, policy.exact)]
+    rows += [] if base is None else _other_work(old, new)
     rows += _against_anchor(request, suite, job, new)
     skipped: dict[Layer, str] = {"L3": "no times were taken"}
     failures: list[str] = [f"base: {case}: {entry.reason}" for case, entry in old.items() if base and _lost(entry)]
@@ -156,12 +157,18 @@ def _judge(request: Request, suite: Suite, policy: Policy, base: Base | None, jo
     else:
         both = [case for case in job.bases if old[case].status == "ok" and new[case].status == "ok"]
         names = [case for case in both if not redefined(old[case].definition, new[case].definition)]
-        rows += [_open(case, "the base defines this case otherwise") for case in both if case not in names]
         calibration = _calibration(request, suite, job)
         timed, broken = _take_turns(job, policy, names, calibration)
         rows += timed
         answered = {row.case for row in timed} | {one.case for one in broken}
         rows += [_open(case, "no metric was measured on both sides") for case in names if case not in answered]
+        seen = {row.metric for row in timed}
+        rows += [
+            _open(case, "the suite's gate names it, and no case of this run measures it", metric)
+            for metric in policy.named
+            for case in names
+            if metric not in seen and case in answered
+        ]
         rows += [_regressed(one) for one in broken if one.regressed]
         failures += [f"{one.case}: {one.why}" for one in broken if not one.regressed]
         rows += _past(request, suite, job, names)
@@ -232,8 +239,24 @@ def _take_turns(
     return refused + paired.rows(tests, policy, first, second), broken
 
 
-def _open(case: str, why: str) -> GateRow:
-    return GateRow(case=case, metric="step_time_s", layer="L2", verdict="inconclusive", why=f"not compared: {why}")
+def _other_work(old: Mapping[str, Counted], new: Mapping[str, Counted]) -> list[GateRow]:
+    """Cases that do other work than in the base: less of it is no improvement, and proves nothing."""
+    changed = {case: redefined(old[case].definition, entry.definition) for case, entry in new.items() if case in old}
+    return [
+        GateRow(
+            case=case,
+            metric="status",
+            layer="L0",
+            verdict="inconclusive",
+            why=f"the base defines this case otherwise: {', '.join(words)}",
+        )
+        for case, words in changed.items()
+        if words
+    ]
+
+
+def _open(case: str, why: str, metric: str = "step_time_s") -> GateRow:
+    return GateRow(case=case, metric=metric, layer="L2", verdict="inconclusive", why=f"not compared: {why}")
 
 
 def _regressed(one: paired.Broken) -> GateRow:

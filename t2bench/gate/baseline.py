@@ -18,6 +18,7 @@ import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ HISTORY = "history.jsonl"
 
 class BaselineError(Exception):
     """There is no usable baseline; the message says which, why and what to do."""
+
+
+class NoBaselineError(BaselineError):
+    """The suite has no baseline of any machine yet."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,7 +161,7 @@ def read(path: Path) -> Baseline:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BaselineError(f"{path}: no baseline; `t2bench baseline accept` makes one") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BaselineError(f"{path}: cannot be read ({error}); restore it, or accept a new one") from error
     if not isinstance(data, dict) or data.pop("checksum", None) != _checksum(data):
         raise BaselineError(f"{path}: damaged or edited: its checksum does not match; restore it, or accept a new one")
@@ -179,13 +184,14 @@ def check(root: Path, suite: str) -> None:
     """Say before anything is measured that there is no baseline, or a damaged one.
 
     Raises:
-        BaselineError: none, or one that cannot be used.
+        NoBaselineError: there is none.
+        BaselineError: one cannot be used.
     """
     paths = sorted((root / suite).glob("*.json"))
     for path in paths:
         read(path)
     if not paths:
-        raise BaselineError(
+        raise NoBaselineError(
             f"{root / suite}: no baseline of suite {suite}; `t2bench baseline accept {suite}` makes one"
         )
 
@@ -204,13 +210,15 @@ def find(root: Path, suite: str, environment: Mapping[str, Any]) -> tuple[Baseli
         if not (why := found.counts_hold_for(environment)):
             return found, own
         raise BaselineError(f"{own}: stale: {why}; accept a new one, or gate against a commit with --base")
-    reasons = []
+    reasons, holding = [], []
     for path in sorted((root / suite).glob("*.json")):
         found = read(path)
         why = found.counts_hold_for(environment)
         if not why:
-            return found, path
+            holding.append((found, path))
         reasons.append(f"{path}: {why}")
+    if holding:  # an older one may still allow what was since brought down
+        return max(holding, key=lambda one: _moment(one[0].accepted.get("when", "")))
     raise BaselineError("no baseline of this machine, and none that holds here: " + "; ".join(reasons))
 
 
@@ -282,6 +290,14 @@ def _checksum(data: Mapping[str, Any]) -> str:
 
 def _fingerprint(environment: Mapping[str, Any]) -> dict[str, str]:
     return {str(name): str(value) for name, value in (environment.get("fingerprint") or {}).items()}
+
+
+def _moment(text: str) -> float:
+    """Seconds since the epoch of an ISO 8601 time; 0 for none."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def _who() -> str:

@@ -61,15 +61,23 @@ def recall(path: Path, fingerprint: Mapping[str, str]) -> list[PastRun]:
     if not path.is_file():
         return []
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            data: Mapping[str, Any] = json.loads(line)
-            run = PastRun(**{name: data[name] for name in ("when", "commit", "fingerprint", "values")})
-        except (ValueError, KeyError, TypeError):
+            run = _past_run(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
-        if dict(run.fingerprint) == dict(fingerprint):
+        if run.fingerprint == dict(fingerprint):
             found.append(run)
     return found
+
+
+def _past_run(data: Mapping[str, Any]) -> PastRun:
+    values = {
+        str(case): {str(metric): float(value) for metric, value in metrics.items() if 0.0 < value < math.inf}
+        for case, metrics in data["values"].items()
+    }
+    fingerprint = {str(name): str(value) for name, value in data["fingerprint"].items()}
+    return PastRun(when=str(data["when"]), commit=str(data["commit"]), fingerprint=fingerprint, values=values)
 
 
 def judge(past: Sequence[PastRun], now: PastRun) -> list[GateRow]:

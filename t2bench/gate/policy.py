@@ -32,6 +32,7 @@ class Policy:
         launches: of one look.
         rounds: turns of each side in a launch.
         alpha: the family's chance of a false alarm.
+        named: metrics of `margins` that the suite asks for by name and that decide: green only if they were measured.
     """
 
     exact: tuple[str, ...]
@@ -39,6 +40,7 @@ class Policy:
     launches: int
     rounds: int
     alpha: float
+    named: tuple[str, ...] = ()
 
     @property
     def weighs(self) -> bool:
@@ -63,7 +65,15 @@ def policy_of(gate: Gate) -> Policy:
             if name in EXACT_METRICS:
                 raise ValueError(f"gate.metrics.{name}: it is counted, so it is exact or off")
             margins[name] = use
-    return Policy(exact=tuple(exact), margins=margins, launches=gate.launches, rounds=gate.rounds, alpha=gate.alpha)
+    named = tuple(name for name, use in gate.metrics.items() if isinstance(use, Margin) and not use.advisory)
+    return Policy(
+        exact=tuple(exact),
+        margins=margins,
+        launches=gate.launches,
+        rounds=gate.rounds,
+        alpha=gate.alpha,
+        named=named,
+    )
 
 
 def only_exact(policy: Policy) -> Policy:

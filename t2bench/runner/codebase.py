@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,9 @@ from typing import Any
 from t2bench.records import PROTOCOL
 
 PROBE_TIMEOUT_S = 120.0
+# A git hook sets these to its own repository and index, which a second worktree must not touch.
+HOOK_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
+SCRATCH = "t2bench-base-"  # then the process id of its owner
 # Dependencies are stated in these files; where they are equal one environment serves two commits.
 STATED_IN = ("pyproject.toml", "constraints.txt")
 
@@ -93,7 +98,10 @@ class CodeBase:
         if done.returncode:
             lines = done.stderr.strip().splitlines() or ["no message"]
             raise CodeBaseError(f"{self.words}: {lines[-1]}")
-        return json.loads(done.stdout.splitlines()[-1])
+        try:
+            return json.loads(done.stdout.splitlines()[-1])
+        except (ValueError, IndexError):
+            raise CodeBaseError(f"{self.words}: {self.python} is no Python: it ran and did not answer") from None
 
 
 def our_root() -> Path:
@@ -138,10 +146,11 @@ def checkout(revision: str, *, python: str | None = None) -> Iterator[CodeBase]:
     """
     root = our_root()
     commit = resolve(revision)
-    with tempfile.TemporaryDirectory(prefix="t2bench-base-") as scratch:
+    _remove_abandoned(root)
+    with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-", ignore_cleanup_errors=True) as scratch:
         tree = Path(scratch).resolve() / "t2bench-base"
-        _git(root, "worktree", "add", "--detach", "--quiet", str(tree), commit)
         try:
+            _git(root, "worktree", "add", "--detach", "--quiet", str(tree), commit)
             differing = [name for name in STATED_IN if _text(root / name) != _text(tree / name)]
             if python is None and differing:
                 raise CodeBaseError(
@@ -150,7 +159,33 @@ def checkout(revision: str, *, python: str | None = None) -> Iterator[CodeBase]:
                 )
             yield code_base(f"commit {commit[:12]}", python=python, root=tree)
         finally:
-            _git(root, "worktree", "remove", "--force", str(tree))
+            _remove(root, tree)
+
+
+def _remove(root: Path, tree: Path) -> None:
+    """Remove a worktree and what git knows of it, also where it was only half made and is therefore locked."""
+    with contextlib.suppress(CodeBaseError):  # there is none yet
+        _git(root, "worktree", "remove", "--force", "--force", str(tree))
+    shutil.rmtree(tree.parent, ignore_errors=True)
+
+
+def _remove_abandoned(root: Path) -> None:
+    """Remove the worktrees of gates on this machine that were killed."""
+    for line in _git(root, "worktree", "list", "--porcelain").splitlines():
+        tree = Path(line.removeprefix("worktree "))
+        owner = re.fullmatch(rf"{SCRATCH}(\d+)-.*", tree.parent.name)
+        if owner and tree.parent.parent == Path(tempfile.gettempdir()).resolve() and not _runs(int(owner.group(1))):
+            _remove(root, tree)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def resolve(revision: str) -> str:
@@ -182,7 +217,13 @@ def _git(root: Path, *arguments: str) -> str:
     if not (root / ".git").exists():
         raise CodeBaseError(f"{root} is no git checkout, so it has no other commits; give --base-python instead")
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            env={name: value for name, value in os.environ.items() if name not in HOOK_VARIABLES},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     except FileNotFoundError:
         raise CodeBaseError("git is not installed") from None
     except subprocess.CalledProcessError as error:

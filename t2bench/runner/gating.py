@@ -129,8 +129,8 @@ class GateJob:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._save(finished=kind is None)
-        self._stack.close()
+        with self._stack:  # workers end also where the disk is full
+            self._save(finished=kind is None)
 
     def _workers(self, hash_seed: str | None = None) -> tuple[Launcher, Launcher]:
         """Launchers of our side and of the base's, started on first need and kept: an idle fork server costs nothing.

@@ -194,7 +194,12 @@ def _matches(case: Case, model: ModelSpec, key: str, values: Any) -> bool:
 
 
 def _selected(case: Case, pattern: str) -> bool:
-    return fnmatchcase(case.variant, pattern) or fnmatchcase(case.id, pattern)
+    return matches(case.id, pattern)
+
+
+def matches(case_id: str, pattern: str) -> bool:
+    """Whether `--only` with this glob keeps the case: by its id, or by its variant, the id's last part."""
+    return fnmatchcase(case_id, pattern) or fnmatchcase(case_id.rpartition("/")[2], pattern)
 
 
 def _ghosts(cases: list[Case], reference: str) -> list[Case]:
