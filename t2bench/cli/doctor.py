@@ -76,7 +76,10 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     ceilings = ", ".join(f"{dtype} {c['flops_per_s'] / 1e9:,.0f} GFLOP/s" for dtype, c in found["ceilings"].items())
     copy = max(c["bytes_per_s"] for c in found["ceilings"].values())
     lines = [
-        ("device", found["device"] + ("" if found["device"] == "cuda" else f" ({host['nvml']})")),
+        (
+            "device",
+            found["device"] + ("" if found["device"] == "cuda" else f" ({host['nvml'].removeprefix('NVML: ')})"),
+        ),
         ("cpu", f"{host['cpu']}, {host['allowed_cores']} of {host['logical_cores']} cores usable"),
         ("memory", f"{found['available_bytes'] / GIB:.1f} GiB free of {host['ram_bytes'] / GIB:.1f} GiB"),
         ("torch", f"{torch['torch']}, CUDA {torch['cuda'] or 'not built in'}, Python {host['python']}"),
@@ -97,7 +100,9 @@ def _advice(host: dict[str, Any], torch: dict[str, Any]) -> list[str]:
     advice = []
     load, cores = host["load_1min"], host["allowed_cores"]
     if load is not None and load > QUIET_LOAD * cores:
-        advice.append(f"the machine is busy (load {load:.1f} on {cores} cores): stop other programs before you measure")
+        advice.append(
+            f"the machine is busy (load {load:.1f}, usable cores: {cores}): stop other programs before you measure"
+        )
     if host["governor"] not in (None, "performance"):
         advice.append(f"the CPU governor is '{host['governor']}': 'performance' measures more steadily")
     if host["turbo"]:
