@@ -245,7 +245,7 @@ class _Session:
                 **compilation(self.case),
                 "settings": self._in_force(),
                 "cache_policy": self.cache_policy,
-                "threads": self.threads,
+                "threads": self._threads_in_force(),
                 **self.origin,
             },
         }
@@ -262,6 +262,7 @@ class _Session:
         compiled, before = compilation(self.case), Contention.read()
         timing = self.clock.turn(self.workload.step, message["calls"], self.workload.phases)
         delta = before.until(Contention.read())
+        self._threads_in_force()
         metrics = {"step_time_s": timing.step_time_s}
         if self.workload.latencies:
             metrics |= shared_out(self.workload.latencies, timing.phase_times_s)
@@ -283,7 +284,26 @@ class _Session:
         import torch
 
         precision = torch.get_float32_matmul_precision()
-        return {**self.settings, "matmul_precision": precision, "tf32": precision != "highest"}
+        threads = self._threads_in_force()
+        return {**self.settings, "threads": threads, "matmul_precision": precision, "tf32": precision != "highest"}
+
+    def _threads_in_force(self) -> int:
+        """Threads within an operator, as torch has them after what the case has done.
+
+        Raises:
+            FactoryError: not those of every other variant, so nothing measured here could be compared.
+        """
+        import torch
+
+        from t2bench.models.factories import FactoryError
+
+        found = torch.get_num_threads()
+        if found != self.threads:
+            raise FactoryError(
+                f"the variant's code has set torch to {found} thread(s), the run's variants have {self.threads}: "
+                "leave torch.set_num_threads alone"
+            )
+        return found
 
     def _case(self, message: Mapping[str, Any]) -> Case:
         """The message's case, with the user's code imported if it needs that."""

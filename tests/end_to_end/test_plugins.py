@@ -7,9 +7,11 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from t2bench.models.factories import FactoryError
@@ -134,8 +136,8 @@ def workers() -> Iterator[Launcher]:
     start.close()
 
 
-def ask(workers: Launcher, folder: Path, source: str, op: str) -> dict[str, Any]:
-    """What a fresh worker answers to `op` with a case that needs the code."""
+def ask(workers: Launcher, folder: Path, source: str, *ops: str) -> dict[str, Any]:
+    """What a fresh worker answers to the last of `ops` with a case that needs the code."""
     (folder / "mine.py").write_text(source)
     suite = load_suite(folder / "own.yaml", device="cpu")
     (case,) = (case for case in expand(suite).cases if case.variant == "mine")
@@ -144,8 +146,17 @@ def ask(workers: Launcher, folder: Path, source: str, op: str) -> dict[str, Any]
     try:
         setup = {"device": "cpu", "threads": 1, "memory_limit_bytes": None, "plugins": plugins}
         worker.ask({"op": "configure", **setup}, 60.0)
-        message = {"case": case.to_dict(), "tokens": None, "ceilings": {"fp32": {"flops_per_s": 1, "bytes_per_s": 1}}}
-        return worker.ask({"op": op, **message}, 60.0)
+        ceilings = {"fp32": {"flops_per_s": 1, "bytes_per_s": 1}}
+        np.save(folder / "tokens.npy", np.arange(1000, dtype=np.int32) % 300)
+        message = {
+            "case": case.to_dict(),
+            "tokens": str(folder / "tokens.npy"),
+            "ceilings": ceilings,
+            "calls": 1,
+            "settle": 0,
+        }
+        message["measure"] = {**asdict(suite.measure), "warmup_s": 0.01, "min_sample_s": 0.001}
+        return [worker.ask({"op": op, **message}, 60.0) for op in ops][-1]
     finally:
         worker.close()
 
@@ -185,6 +196,24 @@ def test_what_an_own_module_is_checked_for(own: Path, workers: Launcher) -> None
     own_loss = "    def hidden(self, x): return self.t(x)\n    def loss(self, x, y): return x.float().mean()\n"
     wrong = ask(workers, own, MODULE + INIT + FORWARD + own_loss, "truth")["checks"]
     assert [check["name"] for check in wrong if not check["passed"]] == ["numerics: loss"]
+
+
+TAKES_MORE = "        torch.set_num_threads(torch.get_num_threads() + 1)\n"
+
+
+@pytest.mark.parametrize("ops", [["counters"], ["memory"], ["open", "warm"], ["open", "turn"]], ids="-".join)
+@pytest.mark.parametrize("when", ["made", "called"])
+def test_code_that_takes_more_threads_is_not_measured(own: Path, workers: Launcher, when: str, ops: list[str]) -> None:
+    called = FORWARD.replace(": return", ":\n" + TAKES_MORE + "        return")
+    source = MODULE + INIT + (TAKES_MORE + FORWARD if when == "made" else called)
+    with pytest.raises(WorkerFailed, match=r"has set torch to \d+ thread.*leave torch.set_num_threads alone") as caught:
+        ask(workers, own, source, *ops)
+    assert caught.value.status == "error"
+
+
+def test_threads_are_recorded_as_they_are(own: Path, workers: Launcher) -> None:
+    observed = ask(workers, own, MODULE + INIT + FORWARD, "open", "warm")["observed"]
+    assert (observed["threads"], observed["settings"]["threads"]) == (1, 1)
 
 
 def test_a_file_that_changed_since_the_run_began_is_not_measured(own: Path, workers: Launcher) -> None:
