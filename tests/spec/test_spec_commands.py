@@ -19,13 +19,22 @@ def call(module: str, *arguments: str) -> Result:
     return CliRunner(env={"COLUMNS": "80", "NO_COLOR": "1"}).invoke(command, list(arguments))
 
 
-@pytest.mark.parametrize("what", ["variants", "suites", "axes", "backends", "workloads", "metrics"])
+@pytest.mark.parametrize("what", ["suites", "axes", "backends", "workloads", "metrics"])
 def test_lists_fit_80_columns_and_have_the_same_rows_as_json(what: str) -> None:
     text = call("listing", what).stdout
     rows = json.loads(call("listing", what, "--json").stdout)
     assert max(map(len, text.splitlines())) <= 80
     lines = [line for line in text.splitlines() if not line.startswith((" ", "#"))]
     assert [line.split()[0] for line in lines[1:]] == [row["name"] for row in rows]
+    assert all(row["summary"] for row in rows)
+
+
+def test_the_overview_of_variants_fits_80_columns_and_names_those_of_json() -> None:
+    text = call("listing", "variants").stdout
+    rows = json.loads(call("listing", "variants", "--json").stdout)
+    assert max(map(len, text.splitlines())) <= 80
+    listed = "".join(line for line in text.splitlines() if line.startswith("  ")).replace(",", " ").split()
+    assert sorted(listed) == sorted(row["name"] for row in rows)
     assert all(row["summary"] for row in rows)
 
 
