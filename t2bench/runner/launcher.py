@@ -25,6 +25,8 @@ from t2bench.runner.zygote import FORK
 START_TIMEOUT_S = 120.0
 EXIT_TIMEOUT_S = 5.0
 STDERR_TAIL_BYTES = 2000
+# -P: what happens to lie in the current folder must not be imported unhashed, by a user's code or instead of a library.
+MODULE = ("-P", "-m")
 
 
 class WorkerFailed(Exception):
@@ -146,7 +148,7 @@ class ForkLauncher:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with its process)
         with theirs:
             self._server = subprocess.Popen(
-                [code.python if code else sys.executable, "-m", "t2bench.runner.zygote", str(theirs.fileno())],
+                [code.python if code else sys.executable, *MODULE, "t2bench.runner.zygote", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env=code.environment(environment) if code else _child_environment(environment),
                 cwd=code.root if code else None,
@@ -245,7 +247,7 @@ class SpawnLauncher:
             process = subprocess.Popen(
                 [
                     self._code.python if self._code else sys.executable,
-                    "-m",
+                    *MODULE,
                     "t2bench.runner.worker",
                     str(theirs.fileno()),
                 ],

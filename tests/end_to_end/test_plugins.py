@@ -198,6 +198,19 @@ def test_what_an_own_module_is_checked_for(own: Path, workers: Launcher) -> None
     assert [check["name"] for check in wrong if not check["passed"]] == ["numerics: loss"]
 
 
+@pytest.mark.parametrize("isolation", ["fork", "spawn"])
+def test_a_file_finds_nothing_that_lies_beside_it(own: Path, isolation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (own / "beside.py").write_text(LEAVES_A_MARK)
+    monkeypatch.chdir(own)
+    start = launcher(isolation, {"OMP_NUM_THREADS": "1"})
+    try:
+        with pytest.raises(WorkerFailed, match=r"mine\.py:1: ModuleNotFoundError: No module named 'beside'"):
+            ask(start, own, "import beside\n" + MODULE + INIT + FORWARD, "predict")
+    finally:
+        start.close()
+    assert not (own / "ran").exists()
+
+
 TAKES_MORE = "        torch.set_num_threads(torch.get_num_threads() + 1)\n"
 
 
