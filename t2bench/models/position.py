@@ -114,24 +114,25 @@ class PositionTables:
 def rotation_tables(cos_T1P: Tensor, sin_T1P: Tensor, layout: PairLayout, dtype: torch.dtype) -> Rotation:
     """What `rotate` needs, in the form that is fastest for the layout.
 
-    interleaved: one table of pairs (cos, sin), (T, 1, P, 2), in float32 precision at least: a pair is a complex number.
+    interleaved: one complex table e^(i angle), (T, 1, P), in float32 precision at least: a pair is a complex number.
     halves: (cos, cos) and (-sin, sin), each (T, 1, R): y = x (cos, cos) + swap(x) (-sin, sin).
     """
     if layout == "interleaved":
         wide = torch.promote_types(dtype, torch.float32)
-        return (torch.stack((cos_T1P, sin_T1P), dim=-1).to(wide),)
+        return (torch.complex(cos_T1P.to(wide), sin_T1P.to(wide)),)
     return torch.cat((cos_T1P, cos_T1P), -1).to(dtype), torch.cat((-sin_T1P, sin_T1P), -1).to(dtype)
 
 
 def rotate(x_BTHK: Tensor, rotation: Rotation) -> Tensor:
     """Rotate the first R features of every head by its position's angle; the other K - R pass unchanged.
 
-    Sixteen-bit inputs in the interleaved layout are rotated in float32. Both forms were chosen by measurement: plain
-    arithmetic on pairs (slice, four products, join) takes about 15 times as long as the complex one on a CPU. A
-    compiler makes one loop of plain arithmetic, and none of complex numbers, so that it is given the former.
+    Sixteen-bit inputs in the interleaved layout are rotated in float32. The forms were chosen by measurement on a CPU:
+    there plain arithmetic on pairs (slice, four products, join) takes about 15 times as long as the complex product,
+    and twice as long if both are compiled, although the compiler makes no code for complex numbers. On CUDA, where it
+    is memory that takes the time, compiled code is given the arithmetic, which becomes part of a loop.
     """
     interleaved = len(rotation) == 1
-    rotary_dim = rotation[0].shape[-2] * 2 if interleaved else rotation[0].shape[-1]
+    rotary_dim = rotation[0].shape[-1] * (2 if interleaved else 1)
     if rotary_dim < x_BTHK.shape[-1]:
         x_BTHR, rest_BTHK = x_BTHK[..., :rotary_dim].contiguous(), x_BTHK[..., rotary_dim:]
         return torch.cat((rotate(x_BTHR, rotation), rest_BTHK), dim=-1)
@@ -141,9 +142,14 @@ def rotate(x_BTHK: Tensor, rotation: Rotation) -> Tensor:
         return (x_BTHK * cos_T1R + x_BTHK.roll(rotary_dim // 2, dims=-1) * sin_T1R).to(x_BTHK.dtype)
     wide_BTHR = x_BTHK.to(torch.promote_types(x_BTHK.dtype, torch.float32))
     pairs_BTHP2 = wide_BTHR.view(*x_BTHK.shape[:-1], -1, 2)
-    if torch.compiler.is_compiling():
-        (x_BTHP, y_BTHP), (cos_T1P, sin_T1P) = pairs_BTHP2.unbind(-1), rotation[0].unbind(-1)
-        turned = (x_BTHP * cos_T1P - y_BTHP * sin_T1P, x_BTHP * sin_T1P + y_BTHP * cos_T1P)
-        return torch.stack(turned, dim=-1).flatten(-2).to(x_BTHK.dtype)
-    z_BTHP = torch.view_as_complex(pairs_BTHP2) * torch.view_as_complex(rotation[0])
+    if x_BTHK.is_cuda and torch.compiler.is_compiling():
+        return turned(pairs_BTHP2, rotation[0]).to(x_BTHK.dtype)
+    z_BTHP = torch.view_as_complex(pairs_BTHP2) * rotation[0]
     return torch.view_as_real(z_BTHP).flatten(-2).to(x_BTHK.dtype)
+
+
+def turned(pairs_BTHP2: Tensor, rotation_T1P: Tensor) -> Tensor:
+    """(a, b) -> (a cos - b sin, a sin + b cos) of every pair, in plain arithmetic: (B, T, H, 2 P)."""
+    (a_BTHP, b_BTHP), (cos_T1P, sin_T1P) = (x.unbind(-1) for x in (pairs_BTHP2, torch.view_as_real(rotation_T1P)))
+    both = (a_BTHP * cos_T1P - b_BTHP * sin_T1P, a_BTHP * sin_T1P + b_BTHP * cos_T1P)
+    return torch.stack(both, dim=-1).flatten(-2)

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from t2bench.models import loss
 from t2bench.models.init import load_logical, logical_parameters
 from t2bench.models.norm import Norm
-from t2bench.models.position import PositionTables, rotate
+from t2bench.models.position import PositionTables, rotate, turned
 from t2bench.models.transformer import build
 from t2bench.spec.axes import Loss, PositionSpec
 from t2bench.spec.model import ModelSpec
@@ -45,12 +45,8 @@ def test_every_position_has_its_own_vector(layout: str) -> None:
 
 @pytest.mark.parametrize("fraction", [1.0, 0.5])
 @pytest.mark.parametrize("layout", ["interleaved", "halves"])
-@pytest.mark.parametrize("compiling", [False, True])
-def test_rotation_one_pair_at_a_time(
-    monkeypatch: pytest.MonkeyPatch, compiling: bool, layout: str, fraction: float
-) -> None:
+def test_rotation_one_pair_at_a_time(layout: str, fraction: float) -> None:
     """(a, b) -> (a cos - b sin, a sin + b cos) at angle m * theta^(-2i/R) (Su et al. 2021, eq. 34)."""
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
     spec = replace(SMALL, position=PositionSpec(kind="rope", layout=layout, fraction=fraction, theta=100.0))
     x = torch.randn(1, 6, 2, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = rotate(x, PositionTables(spec).rotation(6, x))
@@ -66,14 +62,10 @@ def test_rotation_one_pair_at_a_time(
     assert torch.allclose(found, want, atol=1e-12)
 
 
-def test_a_compiler_is_given_no_complex_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inductor makes no code for them: each would be an operator of its own, in the middle of a fused loop."""
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    monkeypatch.delattr(torch, "view_as_complex")
-    x = torch.randn(1, 6, 2, 8)
-    (table,) = rotation = PositionTables(replace(SMALL, position=PositionSpec(kind="rope"))).rotation(6, x)
-    assert not table.is_complex()
-    assert rotate(x, rotation).shape == x.shape
+def test_plain_arithmetic_turns_as_complex_numbers_do() -> None:
+    x = torch.randn(2, 6, 3, 8, dtype=torch.float64)
+    rotation = PositionTables(replace(SMALL, position=PositionSpec(kind="rope"))).rotation(6, x)
+    assert torch.allclose(turned(x.view(2, 6, 3, 4, 2), rotation[0]), rotate(x, rotation), atol=1e-15)
 
 
 @pytest.mark.parametrize("kind", ["dense", "chunked", "fused"])

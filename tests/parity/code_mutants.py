@@ -77,7 +77,7 @@ _rotate = position.rotate
 
 
 def _backwards(x: Tensor, rotation: Any) -> Tensor:
-    turned = (rotation[0] * rotation[0].new_tensor([1, -1]),) if len(rotation) == 1 else (rotation[0], -rotation[1])
+    turned = (rotation[0].conj(),) if len(rotation) == 1 else (rotation[0], -rotation[1])
     return _rotate(x, turned)
 
 
