@@ -215,3 +215,19 @@ def test_a_self_test_is_right_only_if_every_answer_is():
     assert verdict(blind) == 1
     timed = next(scenario for scenario in SCENARIOS if scenario.timed)
     assert verdict([Outcome(scenario=timed, exit_code=3, headline="")]) == 3
+
+
+@pytest.mark.parametrize(("peak_bytes", "verdict"), [(15 << 20, "pass"), (1 << 30, "fail")])
+def test_a_process_may_take_two_mebibytes_more_whatever_its_size(peak_bytes, verdict):
+    """A share of a small process is less than what the loading of another checkout's modules costs it."""
+    rng = np.random.default_rng(0)
+    more = (1 << 20) if peak_bytes < 1 << 25 else peak_bytes // 8
+    records = [
+        record(case, launch, value=size + float(rng.normal(0, 1000)), metric="process_peak_bytes")
+        for launch in range(10)
+        for case, size in ((NEW, peak_bytes + more), (BASE, peak_bytes))
+    ]
+    policy = policy_of(Gate(launches=5, metrics={"step_time_s": "off"}))
+    tests, _ = paired.tests_of(records, {NEW: BASE}, policy)
+    (row,) = paired.rows(tests, policy, FIRST, SECOND)
+    assert row.verdict == verdict
