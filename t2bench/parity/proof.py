@@ -20,6 +20,7 @@ from t2bench.attention.verify import Check
 from t2bench.models import truth
 from t2bench.models.own import build_own
 from t2bench.models.precision import PRECISIONS
+from t2bench.models.truth_own import CAUSAL_LENGTH, UNUSED
 from t2bench.parity import properties, subject
 from t2bench.parity.oracle import Oracle
 from t2bench.parity.oracles import for_spec
@@ -78,7 +79,9 @@ def prove(spec: ModelSpec, *, device: Literal["cpu", "cuda"], dtype: Any, seed: 
     case, notes = _runnable(spec, device, dtype, seed)
     verdicts: list[tuple[Part, Check]] = []
     if case is not None:
-        verdicts += [("truth", check) for check in truth.check_case(case, device=device)]
+        checks = truth.check_case(case, device=device)
+        verdicts += [("truth", check) for check in checks]
+        notes += [check.detail for check in checks if check.name == UNUSED]
         verdicts += [("property", check) for check in _properties(case.model, device, dtype, seed)]
     oracle, library = for_spec(spec), for_spec(spec, only_installed=False)
     if oracle is None:
@@ -100,6 +103,7 @@ def _finite(value: float | None) -> float | None:
 def _runnable(spec: ModelSpec, device: Literal["cpu", "cuda"], dtype: Any, seed: int) -> tuple[Case | None, list[str]]:
     """The case in which the variant is checked: as it is if it can run here, else the same function otherwise."""
     notes: list[str] = []
+    length = CAUSAL_LENGTH if spec.factory else LENGTH
     small = replace(spec, enc_layers=2, dec_layers=2, vocab=min(spec.vocab, MAX_VOCAB))
     if not spec.factory and num_params(small).total > MAX_PARAMS:
         small = subject.shrunk(spec)
@@ -108,7 +112,7 @@ def _runnable(spec: ModelSpec, device: Literal["cpu", "cuda"], dtype: Any, seed:
     for model in _stand_ins(small):
         for kind in ("train_step", "forward"):
             case = Case(
-                variant="checked", model=model, workload=WorkloadSpec(kind=kind), length=LENGTH, batch=2, dtype=dtype,
+                variant="checked", model=model, workload=WorkloadSpec(kind=kind), length=length, batch=2, dtype=dtype,
                 device=device, seed=seed,
             )  # fmt: skip
             reason = refusal(case)
