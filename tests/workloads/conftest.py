@@ -37,6 +37,7 @@ def shrink(spec: ModelSpec, **changes: Any) -> ModelSpec:
         "vocab": VOCAB,
         "dropout": 0.0,
         "attention_dropout": 0.0,
+        "memory": min(spec.memory, 32),
     }
     return replace(spec, **{**small, **changes})
 
