@@ -138,6 +138,15 @@ def test_the_launches_said_to_be_needed_are_enough_and_not_too_many():
     assert judge.launches_needed(5.0, 0.001, 4, ALPHA) is None
 
 
+@pytest.mark.parametrize(("launches", "tests"), [(3, 1), (8, 4), (12, 40)])
+def test_what_is_said_to_be_detectable_is_found_nine_times_in_ten(launches, tests):
+    """Against the noncentral t of both looks together, at the strictest step of Holm's rule."""
+    total, spread = 2 * launches, 0.02
+    critical = scipy_stats.t.ppf(1 - judge.SPENT_SECOND * ALPHA / tests, total - 1)
+    shift = judge.detectable(spread, launches, tests, ALPHA) * math.sqrt(total) / spread
+    assert scipy_stats.nct.sf(critical, total - 1, shift) == pytest.approx(0.9, abs=1e-3)
+
+
 def test_benjamini_hochberg_agrees_with_scipy():
     p_values = np.random.default_rng(8).uniform(0, 0.2, 20)
     expected = scipy_stats.false_discovery_control(p_values) <= 0.1
