@@ -56,6 +56,35 @@ def test_a_counter_that_depends_on_the_hash_seed_is_demoted_and_not_judged():
     assert any("NOT EXACT" in warning for warning in report.warnings)
 
 
+def test_a_counter_that_was_shaky_in_the_base_is_demoted_too():
+    shaky = counted(executed_flops=100.0, unstable={"saved_for_backward_bytes": (64.0, 96.0)})
+    assert verdicts(rows({CASE: shaky}, {CASE: counted()}))[CASE, "saved_for_backward_bytes"] == "demoted"
+
+
+def test_one_flop_more_in_a_trillion_fails():
+    assert verdicts(rows({CASE: counted(executed_flops=1e12)}, {CASE: counted(executed_flops=1e12 + 1)})) == {
+        (CASE, "status"): "pass",
+        (CASE, "executed_flops"): "fail",
+    }
+
+
+def test_operators_on_fake_tensors_are_not_compared_with_those_on_real_ones():
+    real, fake = counted(ops=10.0), counted(ops=12.0, real=False)
+    assert exact({CASE: real}, {CASE: fake}, ["ops"]) == []
+    assert [row.verdict for row in exact({CASE: fake}, {CASE: counted(ops=13.0, real=False)}, ["ops"])] == ["fail"]
+
+
+def test_a_new_case_that_does_not_run_is_red():
+    found = completeness({}, {CASE: counted(status="wrong_numerics", reason="why")}, {})
+    assert [(row.verdict, row.why) for row in found] == [("fail", "wrong_numerics: why")]
+
+
+def test_another_workload_under_the_same_id_is_another_case():
+    old = counted().definition
+    other = {**old, "workload": {**old["workload"], "kind": "forward"}}
+    assert redefined(old, other) != []
+
+
 @pytest.mark.parametrize("status", ["oom", "crashed", "wrong_numerics", "wrong_backend", "timeout", "error"])
 def test_a_case_that_was_ok_and_no_longer_is_fails(status):
     found = rows({CASE: counted()}, {CASE: counted(status=status, reason="why")})

@@ -72,6 +72,16 @@ def test_a_slowdown_is_red_after_the_second_look_only():
     assert row.p_value < 0.001
 
 
+@pytest.mark.parametrize(("change", "expected"), [(0.15, "pass"), (-0.15, "fail")])
+def test_a_rate_is_worse_when_it_falls(change, expected):
+    margins = {"step_time_s": "off", "process_peak_bytes": "off", "tokens_per_s": Margin(tolerance=0.03, detect=0.05)}
+    policy = policy_of(Gate(launches=5, rounds=9, metrics=margins))
+    tests, _ = paired.tests_of(launches(change, 10, metric="tokens_per_s"), {NEW: BASE}, policy)
+    (row,) = paired.rows(tests, policy, FIRST, SECOND)
+    assert row.verdict == expected
+    assert row.effect.value == pytest.approx(1 + change, rel=0.02)
+
+
 def test_the_wandering_of_the_machine_is_in_no_interval():
     (row,), _ = judged(launches(0.0, 5), second=())
     assert row.effect.high - row.effect.low < 0.03  # while the times themselves wander by 20 %
@@ -182,6 +192,14 @@ def test_counters_of_another_machine_hold_where_torch_is_the_same(tmp_path):
             baseline.find(tmp_path, "suite", {**elsewhere, **change})
         with pytest.raises(baseline.BaselineError, match="stale"):
             baseline.find(tmp_path, "suite", {**ENVIRONMENT, **change})
+
+
+def test_counters_of_a_gpu_hold_on_that_gpu_only(tmp_path):
+    gpu = {**ENVIRONMENT, "device": "cuda"}
+    stored(tmp_path, device="cuda")
+    assert baseline.find(tmp_path, "suite", gpu)[0].device == "cuda"
+    with pytest.raises(baseline.BaselineError, match="another machine"):
+        baseline.find(tmp_path, "suite", {**gpu, "fingerprint": {"hw": "h2"}})
 
 
 @pytest.mark.parametrize("damage", [lambda t: t[:-20], lambda t: t.replace("100", "101"), lambda t: "[]", lambda t: ""])
