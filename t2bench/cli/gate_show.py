@@ -19,6 +19,10 @@ def show(report: GateReport, console: Console) -> None:
     rows = [row for row in report.rows if row.verdict not in _QUIET or row.layer == "L2"]
     if rows:
         terminal.show_tables([_table(rows[:MOST_ROWS], len(rows))], console)
+    # Under the table and never cut: a log of CI has 80 columns, and the reason is what its reader came for.
+    for row in rows[:MOST_ROWS]:
+        words = f"{row.verdict}: {row.case} {row.metric}: {row.why}"
+        console.print(clean(words, limit=2000), markup=False, highlight=False, soft_wrap=True)
     for layer in report.layers:
         console.print(f"{layer.layer} {layer.verdict:<13}{clean(layer.words)}", markup=False, highlight=False)
     lines = [f"base: {report.base}", f"candidate: {report.candidate}", *report.self_check]
@@ -35,7 +39,7 @@ def _table(rows: list[GateRow], total: int) -> Table:
     notes = (f"{total - len(rows)} more rows are in gate.json",) if total > len(rows) else ()
     return Table(
         title="gate",
-        columns=("case", "metric", "base", "new", "effect", "verdict", "why"),
+        columns=("case", "metric", "base", "new", "effect", "verdict"),
         rows=tuple(_cells(row) for row in rows),
         notes=notes,
         key=2,
@@ -50,5 +54,4 @@ def _cells(row: GateRow) -> tuple[Cell, ...]:
         Cell(text=units.quantity(row.new.value, row.unit) if row.new else ""),
         Cell(text=units.change(row.effect) if row.effect else ""),
         Cell(text=row.verdict, tone=_TONES.get(row.verdict, "")),
-        Cell(text=row.why),
     )

@@ -12,14 +12,14 @@ import pytest
 from rich.console import Console
 from small_gate import counted
 
-from t2bench.cli import common, gate_flow
+from t2bench.cli import common, gate_flow, gate_show
 from t2bench.cli import gate as gate_command
 from t2bench.cli.gate_base import options_of
 from t2bench.gate import baseline as stored
 from t2bench.gate import history
 from t2bench.gate.exact import exact
 from t2bench.gate.policy import policy_of
-from t2bench.gate.results import GateReport
+from t2bench.gate.results import GateReport, GateRow
 from t2bench.gate.verdict import Findings, decide
 from t2bench.runner import codebase
 from t2bench.spec.gate import Gate, Margin
@@ -78,6 +78,24 @@ def test_a_reader_that_has_gone_does_not_change_the_exit_code(monkeypatch):
     report = GateReport(suite="s", suite_path="", base="b", candidate="c", verdict="pass", exit_code=0, headline="h")
     gate_command._tell(report, Console(file=sys.stdout), "path")
     assert ended
+
+
+def test_a_log_of_80_columns_has_every_reason_in_full():
+    why = "neither within 3 % nor proven beyond; at this noise 23 launches a look would decide"
+    row = GateRow(case="train_step/fp32/L16/vanilla+flash", metric="m", layer="L2", verdict="inconclusive", why=why)
+    report = GateReport(
+        suite="s",
+        suite_path="",
+        base="b",
+        candidate="c",
+        verdict="inconclusive",
+        exit_code=3,
+        headline="h",
+        rows=(row,),
+    )
+    shown = io.StringIO()
+    gate_show.show(report, Console(file=shown, width=80))
+    assert f"{row.case} m: {why}\n" in shown.getvalue()
 
 
 def accept(root, hardware, when, flops, **changes):
