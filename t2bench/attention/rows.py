@@ -21,11 +21,9 @@ from t2bench.attention.verify import (
     PLAIN,
     Attend,
     Check,
-    numeric_check,
     plain,
     refused,
-    tolerance,
-    worst_error,
+    verdicts,
 )
 
 NUM_ROWS = 16
@@ -98,13 +96,8 @@ def check_rows(
         return (refused(backend, error),)
     exact = _run(by(reference.attention), [x.double() for x in inputs], cotangent_BHRK.double(), backward)
     naive = _run(by(plain), inputs, cotangent_BHRK, backward)
-    checks = []
-    for index, kind in enumerate(("output", "gradients")[: 1 + backward]):
-        here, there, rough = (r[:1] if index == 0 else r[1:] for r in (found, exact, naive))
-        allowed = tolerance(rounding or dtype, worst_error(rough, there), factor=2.0 + index)
-        what = f"{backend} at L={length}{' causal' if causal else ''} against the float64 definition, {kind}"
-        checks.append(numeric_check(f"attention rows: {kind}", worst_error(here, there), allowed, what))
-    return tuple(checks)
+    what = f"{backend} at L={length}{' causal' if causal else ''} against the float64 definition"
+    return tuple(verdicts(found, exact, naive, rounding or dtype, name="attention rows: {}", what=what))
 
 
 def _run(function: Attend, inputs: list[Tensor], cotangent_BHRK: Tensor, backward: bool) -> list[Tensor]:

@@ -189,13 +189,36 @@ def check_attention(
     for label, mask in masks.items():
         exact = problem.run(reference.attention, [x.double() for x in inputs], mask, backward)
         naive = problem.run(plain, inputs, mask, backward)
-        for index, kind in enumerate(("output", "gradients")[: 1 + backward]):
-            here, there, rough = (r[:1] if index == 0 else r[1:] for r in (found[label], exact, naive))
-            allowed = tolerance(rounding or dtype, worst_error(rough, there), factor=2.0 + index)
-            name = f"attention {kind}{label}"
-            what = f"{backend} against the float64 definition{label}, {kind}"
-            checks.append(numeric_check(name, worst_error(here, there), allowed, what))
+        what = f"{backend} against the float64 definition{label}"
+        checks += verdicts(found[label], exact, naive, rounding or dtype, name=f"attention {{}}{label}", what=what)
     return (*checks, *backend_checks(backend, seen, backward=backward))
+
+
+def verdicts(
+    found: Sequence[Tensor],
+    exact: Sequence[Tensor],
+    naive: Sequence[Tensor],
+    rounding: torch.dtype,
+    *,
+    name: str,
+    what: str,
+) -> list[Check]:
+    """One verdict on the output, and one on the gradients if there are any.
+
+    Args:
+        found: output and gradients, as the back end computed them.
+        exact: the same by the float64 oracle.
+        naive: the same by plain math in the back end's dtype, which says what that dtype loses anyhow.
+        rounding: dtype whose unit of rounding the results have.
+        name: of the checks; `{}` stands for what is compared.
+        what: which two things are compared, for the user.
+    """
+    checks = []
+    for index, kind in enumerate(("output", "gradients")[: min(2, len(found))]):
+        here, there, rough = (r[:1] if index == 0 else r[1:] for r in (found, exact, naive))
+        allowed = tolerance(rounding, worst_error(rough, there), factor=2.0 + index)
+        checks.append(numeric_check(name.format(kind), worst_error(here, there), allowed, f"{what}, {kind}"))
+    return checks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
