@@ -101,6 +101,7 @@ def test_model_used_without_gradients_can_still_train() -> None:
         with torch.inference_mode():
             model(tokens_BT)
         model(tokens_BT).sum().backward()
+        assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("kind", ["layer", "rms"])
