@@ -31,6 +31,9 @@ WORKLOADS: dict[str, str] = {
     "train_step": "forward, loss, backward and the optimizer's step; ragged is its option",
     "prefill": "reading a prompt, up to the first new token",
     "decode": "reading a prompt and generating new_tokens after it, the likeliest each, whatever they are",
+    "translate": "training on sentence pairs by the suite's quality:, judged on the first test set",
+    "extrapolate": "the same on short sentences, judged on the longest ones",
+    "recall": "the same on strings to copy, to reverse or to find something in, judged on the farthest",
 }
 METRICS: dict[str, tuple[str, str]] = {
     "step_time_s": ("s", "one step of the workload, from first to last operation"),

@@ -21,7 +21,7 @@ from t2bench.spec.axes import NESTED
 from t2bench.spec.case import WorkloadSpec
 from t2bench.spec.cost import kv_bytes, model_flops, num_params
 from t2bench.spec.model import AXIS_KINDS, ModelSpec
-from t2bench.spec.presets import GROUPS, Recipe, preset, preset_groups, preset_names, recipe
+from t2bench.spec.presets import GROUPS, Entry, preset, preset_groups, preset_names, recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, FIGURES = ROOT / "docs" / "variants.md", ROOT / "docs" / "parity.json"
@@ -128,7 +128,7 @@ def _preset(name: str, figures: Mapping[str, Any] | None) -> Iterator[str]:
     yield f"- costs: {num_params(spec).total:,} parameters, {flops / 1e6:.4g} MFLOP per token, cache {cache}"
 
 
-def _changes(entry: Recipe) -> Iterator[str]:
+def _changes(entry: Entry) -> Iterator[str]:
     """What a preset states, with the kind of each axis; what it comes to is the business of `t2bench show`."""
     for axis, value in entry.set.items():
         for name, part in value.items() if isinstance(value, Mapping) else ((None, value),):
@@ -137,7 +137,7 @@ def _changes(entry: Recipe) -> Iterator[str]:
         yield f"{axis} x {share} ({AXIS_KINDS[axis]})"
 
 
-def _equations(entry: Recipe) -> Iterator[tuple[str, Mapping[str, str]]]:
+def _equations(entry: Entry) -> Iterator[tuple[str, Mapping[str, str]]]:
     """The literature's facts about the values that a preset states."""
     known = literature()
     for axis, value in entry.set.items():

@@ -7,17 +7,19 @@ each other form a group, whose id is the case id without the variant: `train_ste
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
 from t2bench.spec.axes import STRICT
 from t2bench.spec.model import ModelSpec
+from t2bench.spec.quality import QualitySpec
 
-WorkloadKind = Literal["attention", "forward", "train_step", "prefill", "decode"]
+WorkloadKind = Literal["attention", "forward", "train_step", "prefill", "decode", "translate", "extrapolate", "recall"]
 Dtype = Literal["fp32", "tf32", "bf16", "fp16", "bf16_autocast", "fp16_autocast"]
 DeviceKind = Literal["cpu", "cuda"]
 
 WORKLOADS: tuple[str, ...] = get_args(WorkloadKind)
+LEARNING: tuple[str, ...] = ("translate", "extrapolate", "recall")
 DTYPES: tuple[str, ...] = get_args(Dtype)
 # Of what matrix products make, keys and values among it; what each dtype means is in `t2bench.models.precision`.
 DTYPE_BYTES: dict[str, int] = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "bf16_autocast": 2, "fp16_autocast": 2}
@@ -40,8 +42,10 @@ class WorkloadSpec:
     Attributes:
         kind: `attention` (the operator alone, on random q, k, v as in the FlashAttention protocol), `forward`
             (inference on a batch of real text, no autograd), `train_step` (forward, loss, backward, fused AdamW),
-            `prefill` (read a prompt up to the first new token) or `decode` (the same and `new_tokens` - 1 more, each
-            the likeliest after those before it; an end mark does not end it, so that all do equal work).
+            `prefill` (read a prompt up to the first new token), `decode` (the same and `new_tokens` - 1 more, each
+            the likeliest after those before it; an end mark does not end it, so that all do equal work), or training
+            to a quality by the suite's `quality:`: `translate` (judged on the first test set), `extrapolate` (trained
+            on short sentences, judged on the longest) or `recall` (copying, reversing, finding again).
         causal: for `attention`: mask out keys after the query. Models decide this themselves.
         backward: for `attention`: time forward and backward.
         new_tokens: for `decode`: tokens to generate after a prompt (encdec: from a source) of the case's length.
@@ -69,7 +73,12 @@ class WorkloadSpec:
     @property
     def trains(self) -> bool:
         """Whether gradients are computed."""
-        return self.kind == "train_step" or (self.kind == "attention" and self.backward)
+        return self.kind == "train_step" or self.learns or (self.kind == "attention" and self.backward)
+
+    @property
+    def learns(self) -> bool:
+        """Whether a model is trained until it is good at something, and that is what is measured."""
+        return self.kind in LEARNING
 
     @property
     def generates(self) -> bool:
@@ -78,8 +87,8 @@ class WorkloadSpec:
 
     @property
     def reads_text(self) -> bool:
-        """Whether its batches are real text, which not every vocabulary can spell."""
-        return self.kind != "attention"
+        """Whether its batches are cut from a token stream of text, which not every vocabulary can spell."""
+        return self.kind != "attention" and not self.learns
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,13 +99,15 @@ class Case:
         variant: the variant's name as reports show it.
         model: the resolved variant at this point (matrix keys that name an axis are already applied).
         workload: what is done.
-        length: tokens per sequence L (for `encdec`: of the source and of the target, each).
-        batch: sequences B.
+        length: tokens per sequence L (for `encdec`: of the source and of the target, each); for training to a quality
+            the most that a sentence of the training text may have on a side.
+        batch: sequences B; for training to a quality, batches have B x L padded tokens a side at most.
         dtype: of parameters, activations and gradients alike, or mixed (`..._autocast`).
         device: kind of device.
         seed: weights and batches.
         extras: further matrix keys in suite order, for example (("heads", 16),); they are part of the id.
         ghost: the reference measured a second time under a second name, which states the run's own null.
+        quality: for workloads that learn: from what and how.
     """
 
     variant: str
@@ -109,6 +120,14 @@ class Case:
     seed: int = 0
     extras: tuple[tuple[str, Any], ...] = ()
     ghost: bool = False
+    quality: QualitySpec | None = None
+
+    @property
+    def step(self) -> Case:
+        """One training step of a case that learns: what predictions and checks are made of; any other case itself."""
+        if not self.workload.learns:
+            return self
+        return replace(self, workload=WorkloadSpec(kind="train_step"), quality=None)
 
     @property
     def group(self) -> str:
@@ -162,7 +181,7 @@ class Case:
         """
         if self.workload.kind == "decode":
             return self.batch * self.workload.new_tokens
-        both = self.model.arch == "encdec" and self.workload.kind in ("forward", "train_step")
+        both = self.model.arch == "encdec" and self.workload.kind in ("forward", "train_step", *LEARNING)
         return self.batch * self.length * (2 if both else 1)
 
     def to_dict(self) -> dict[str, Any]:
@@ -175,6 +194,8 @@ class Case:
         values = dict(data)
         values["model"] = ModelSpec.from_dict(values["model"])
         values["workload"] = WorkloadSpec(**values["workload"])
+        if values.get("quality") is not None:
+            values["quality"] = QualitySpec.from_dict(values["quality"])
         values["extras"] = tuple((key, value) for key, value in values.get("extras", ()))
         return cls(**values)
 

@@ -6,9 +6,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 
-from t2bench.spec.case import WORKLOADS, WorkloadSpec
+from t2bench.spec.case import LEARNING, WORKLOADS, WorkloadSpec
 from t2bench.spec.errors import Mark, SpecError, did_you_mean, listing, show
 from t2bench.spec.presets import preset_names
+from t2bench.spec.quality import MADE, TASKS, Decoding
 from t2bench.spec.yamltree import Node
 
 MAX_NAME = 60
@@ -43,6 +44,7 @@ def check_meaning(tree: Node, broken: Collection[str]) -> list[SpecError]:
         checker.matrix,
         checker.include_and_exclude,
         checker.measure,
+        checker.quality,
     ):
         check()
     return checker.errors
@@ -211,6 +213,59 @@ class _Checker:
             self.add(
                 high.mark, "measure.max_rounds", f"must be at least measure.rounds ({low.value}), got {high.value}"
             )
+
+    def quality(self) -> None:
+        """Settings of training that nothing trains by, ranges that are none, ways of decoding given twice."""
+        quality, learning = self.tree.get("quality"), self._learning()
+        if "quality" in self.broken or "matrix" in self.broken:
+            return
+        if not learning:
+            entries = enumerate(self._items("variants"))
+            own = [(f"variants[{index}].recipe", node.get("recipe")) for index, node in entries]
+            for where, node in [("quality", quality), *own]:
+                if node is not None:
+                    words = f"changes nothing: no workload learns; add {' or '.join(LEARNING)} to matrix.workload"
+                    self.add(node.mark, where, words)
+            return
+        corpus = quality.get("corpus") if quality else None
+        name = corpus.get("name") if corpus else None
+        mark = name.mark if name else quality.mark if quality else self.tree.mark
+        chosen = str(name.value) if name else MADE[0]
+        if "recall" in learning and chosen not in TASKS:
+            self.add(mark, "quality.corpus.name", f"workload recall needs one of {listing(TASKS)}, got {show(chosen)}")
+        ranges = corpus.get("test_lengths") if corpus else None
+        if "extrapolate" in learning and chosen not in MADE and not (ranges and ranges.elements()):
+            words = "workload extrapolate needs quality.corpus.test_lengths, for example [[1, 30], [31, 60]]"
+            self.add(corpus.mark if corpus else mark, "quality.corpus", words)
+        self._ranges(corpus)
+        self._decoding(quality)
+
+    def _learning(self) -> set[str]:
+        """Kinds of workloads in the suite that train to a quality."""
+        workloads = self.tree.get("matrix", "workload")
+        nodes = [*(workloads.elements() if workloads else ())]
+        nodes += [node for entry in self._items("include") if (node := entry.get("workload"))]
+        return {_kind(node) for node in nodes} & set(LEARNING)
+
+    def _ranges(self, corpus: Node | None) -> None:
+        lengths = corpus.get("lengths") if corpus else None
+        tests = corpus.get("test_lengths") if corpus else None
+        places = [("quality.corpus.lengths", lengths)] if lengths and lengths.elements() else []
+        places += [(f"quality.corpus.test_lengths[{i}]", n) for i, n in enumerate(tests.elements() if tests else ())]
+        for where, node in places:
+            bounds = node.plain()
+            if len(bounds) != 2 or not 1 <= bounds[0] <= bounds[1]:
+                self.add(node.mark, where, f"expected [fewest, most] words, for example [1, 30], got {show(bounds)}")
+
+    def _decoding(self, quality: Node | None) -> None:
+        entries = quality.get("decode") if quality else None
+        seen: set[str] = set()
+        for index, node in enumerate(entries.elements() if entries else ()):
+            plain = node.plain()
+            label = Decoding(**({"method": plain} if isinstance(plain, str) else plain)).label
+            if label in seen:
+                self.add(node.mark, f"quality.decode[{index}]", f"{label} is given twice")
+            seen.add(label)
 
 
 def _elements(node: Node, key: str) -> list[tuple[Node, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from t2bench.spec.model import ModelSpec
 from t2bench.spec.plan import expand, refuse_empty
 from t2bench.spec.plugins import find_plugins
 from t2bench.spec.presets import at_point, preset_names
+from t2bench.spec.quality import QualitySpec
 from t2bench.spec.shape import check_shape, normalise
 from t2bench.spec.suite import Limits, Measure, Suite, Variant
 from t2bench.spec.variants import Faults, variants_of
@@ -149,6 +151,7 @@ def _suite(
         tokens_per_step=body.get("tokens_per_step", 0),
         measure=_measure(body.get("measure", {})),
         limits=Limits(**body.get("limits", {})),
+        quality=_quality(body.get("quality", {})),
         gate=gate_of(body.get("gate", {})),
         exclude=tuple(body.get("exclude", ())),
         include=tuple(_included(entry) for entry in body.get("include", ())),
@@ -160,6 +163,11 @@ def _suite(
         plugins=plugins,
     )
     return replace(suite, resolved=_resolved(suite))
+
+
+def _quality(given: Mapping[str, Any]) -> QualitySpec:
+    decode = [{"method": entry} if isinstance(entry, str) else entry for entry in given.get("decode", [{}])]
+    return QualitySpec.from_dict({**given, "decode": decode})
 
 
 def _measure(given: Mapping[str, Any]) -> Measure:
@@ -198,6 +206,7 @@ def _resolved(suite: Suite) -> dict[str, Any]:
             **({"base": variant.base} if variant.base else {}),
             **({"summary": variant.summary} if variant.summary else {}),
             **({"scale": dict(variant.scale)} if variant.scale else {}),
+            **({"recipe": dict(variant.recipe)} if variant.recipe else {}),
             "model": variant.model.to_dict(),
         }
         for variant in suite.variants
@@ -215,6 +224,7 @@ def _resolved(suite: Suite) -> dict[str, Any]:
         "exclude": [dict(entry) for entry in suite.exclude],
         "measure": asdict(suite.measure),
         "limits": asdict(suite.limits),
+        **({"quality": json.loads(json.dumps(asdict(suite.quality)))} if _learns(suite) else {}),
         "gate": plain_gate(suite.gate),
         "ladder": list(suite.ladder),
         "seed": suite.seed,
@@ -222,6 +232,11 @@ def _resolved(suite: Suite) -> dict[str, Any]:
         "only": suite.only,
         "plugins": list(suite.plugins),
     }
+
+
+def _learns(suite: Suite) -> bool:
+    points = [*suite.matrix["workload"], *(entry["workload"] for entry in suite.include if "workload" in entry)]
+    return any(workload.learns for workload in points)
 
 
 def _plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ from t2bench.spec.case import GHOST_SUFFIX, Case, Plan, Refusal, WorkloadSpec
 from t2bench.spec.errors import Mark, SpecError, SuiteErrors, listing, show
 from t2bench.spec.model import ModelSpec
 from t2bench.spec.presets import at_point
+from t2bench.spec.quality import QualitySpec
 from t2bench.spec.refusals import refusal
 from t2bench.spec.suite import Suite, Variant
 
@@ -162,7 +163,12 @@ def _case(suite: Suite, variant: Variant, point: Point, model: ModelSpec) -> Cas
         device="cuda" if suite.device == "cuda" else "cpu",
         seed=suite.seed,
         extras=point.extras,
+        quality=_quality(suite, variant) if workload.learns else None,
     )
+
+
+def _quality(suite: Suite, variant: Variant) -> QualitySpec:
+    return replace(suite.quality, recipe=replace(suite.quality.recipe, **variant.recipe))
 
 
 def _extras(point: Mapping[str, Any], names_batch: bool) -> tuple[tuple[str, Any], ...]:
@@ -203,7 +209,8 @@ def matches(case_id: str, pattern: str) -> bool:
 
 
 def _ghosts(cases: list[Case], reference: str) -> list[Case]:
-    if len(cases) < 2:
+    # Trained again from the same seed the reference is the same model; seeds are the null of a quality.
+    if len(cases) < 2 or cases[0].workload.learns:
         return []
     return [replace(case, variant=reference + GHOST_SUFFIX, ghost=True) for case in cases if case.variant == reference]
 

@@ -49,7 +49,7 @@ LADDER = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Recipe:
+class Entry:
     """A variant as written: what it changes in its base.
 
     Attributes:
@@ -57,6 +57,7 @@ class Recipe:
         base: name of the recipe it starts from; empty for a root.
         set: model fields and their absolute values.
         scale: `ff` or `kv_heads` -> a fraction such as "2/3".
+        recipe: how its training differs from the suite's.
         summary: one line for listings.
         source: the paper or project it comes from.
         group: of a preset, the name of its file.
@@ -66,6 +67,7 @@ class Recipe:
     base: str = ""
     set: Mapping[str, Any] = field(default_factory=dict)
     scale: Mapping[str, str] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
     summary: str = ""
     source: str = ""
     group: str = ""
@@ -96,7 +98,7 @@ def preset_names() -> tuple[str, ...]:
     return tuple(name for names in preset_groups().values() for name in names)
 
 
-def recipe(name: str) -> Recipe:
+def recipe(name: str) -> Entry:
     """A preset as written.
 
     Raises:
@@ -115,7 +117,7 @@ def preset(name: str) -> Variant:
     return resolve(preset_chain(name))
 
 
-def preset_chain(name: str) -> tuple[Recipe, ...]:
+def preset_chain(name: str) -> tuple[Entry, ...]:
     """The recipes that lead to a preset, root first."""
     found = [recipe(name)]
     while found[-1].base:
@@ -123,7 +125,7 @@ def preset_chain(name: str) -> tuple[Recipe, ...]:
     return tuple(reversed(found))
 
 
-def resolve(chain: Sequence[Recipe], *, shared: Mapping[str, Any] | None = None, own: Sequence[Recipe] = ()) -> Variant:
+def resolve(chain: Sequence[Entry], *, shared: Mapping[str, Any] | None = None, own: Sequence[Entry] = ()) -> Variant:
     """Resolve a variant as the module's docstring says.
 
     Args:
@@ -144,7 +146,12 @@ def resolve(chain: Sequence[Recipe], *, shared: Mapping[str, Any] | None = None,
     values.update(_scaled(scale, values, SCALABLE))
     last = (*chain, *own)[-1]
     return Variant(
-        name=last.name, model=ModelSpec(**values), base=last.base, summary=last.summary, scale=MappingProxyType(scale)
+        name=last.name,
+        model=ModelSpec(**values),
+        base=last.base,
+        summary=last.summary,
+        scale=MappingProxyType(scale),
+        recipe=MappingProxyType({key: value for each in own for key, value in each.recipe.items()}),
     )
 
 
@@ -164,7 +171,7 @@ def at_point(variant: Variant, fields: Mapping[str, Any]) -> ModelSpec:
     return replace(variant.model, **values)
 
 
-def _apply(values: dict[str, Any], scale: dict[str, str], recipes: Iterable[Recipe]) -> None:
+def _apply(values: dict[str, Any], scale: dict[str, str], recipes: Iterable[Entry]) -> None:
     for each in recipes:
         _merge(values, each.set)
         for name in each.set:
@@ -195,10 +202,10 @@ def _scaled(scale: Mapping[str, str], values: Mapping[str, Any], names: Iterable
 
 
 @functools.cache
-def _presets() -> Mapping[str, Recipe]:
+def _presets() -> Mapping[str, Entry]:
     """Every preset by name. The files lie beside this module, so a checkout needs no installation."""
-    found: dict[str, Recipe] = {}
+    found: dict[str, Entry] = {}
     for path in sorted(Path(__file__).with_name("presets").glob("*.yaml")):
         for name, body in yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader).items():
-            found[name] = Recipe(name=name, group=path.stem, **body)
+            found[name] = Entry(name=name, group=path.stem, **body)
     return MappingProxyType(found)

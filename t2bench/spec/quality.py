@@ -148,7 +148,7 @@ class Decoding:
         beam: hypotheses that are kept.
         penalty: what the sum of log-probabilities of a hypothesis of n tokens, end included, is divided by: `none` 1,
             `length` n^alpha (fairseq), `gnmt` ((5 + n) / 6)^alpha (Wu et al. 2016, eq. 14).
-        alpha: exponent of the penalty.
+        length_alpha: exponent alpha of the penalty.
         temperature: logits are divided by it before sampling; 0 is greedy.
         top_k: sample among the k likeliest tokens (Fan et al. 2018); 0 for all.
         top_p: sample among the fewest tokens that have this probability together (Holtzman et al. 2020); 1 for all.
@@ -164,7 +164,7 @@ class Decoding:
     method: Search = "greedy"
     beam: int = 5
     penalty: Penalty = "length"
-    alpha: float = 1.0
+    length_alpha: float = 1.0
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
@@ -179,7 +179,7 @@ class Decoding:
         if self.method == "greedy":
             return "greedy"
         if self.method == "beam":
-            penalty = "" if self.penalty == "none" else f"/{self.penalty}^{self.alpha:g}"
+            penalty = "" if self.penalty == "none" else f"/{self.penalty}^{self.length_alpha:g}"
             return f"beam{self.beam}{penalty}"
         cuts = {"t": (self.temperature, 1.0), "k": (self.top_k, 0), "p": (self.top_p, 1.0), "e": (self.epsilon, 0.0)}
         said = "".join(f",{name}={value:g}" for name, (value, default) in cuts.items() if value != default)

@@ -128,6 +128,29 @@ def quantized_dtype(case: Case) -> str | None:
     return None
 
 
+def learning_without_a_target(case: Case) -> str | None:
+    """Sentence pairs are for models that write one text after reading another."""
+    if not case.workload.learns:
+        return None
+    model = case.model
+    if model.arch == "encoder":
+        return "an encoder writes no text, so it cannot learn to translate; use arch: encdec or decoder"
+    if model.memory:
+        return "segment memories continue one long text, and sentence pairs are many short ones: memory: 0"
+    if model.pattern.kind == "document":
+        return "a sentence pair is one text, and pattern document separates several; use pattern: full"
+    if case.dtype in ("bf16", "fp16"):
+        return f"weights that are kept in {case.dtype} lose small updates; use {case.dtype}_autocast or fp32"
+    return None
+
+
+def compiled_batches_of_every_shape(case: Case) -> str | None:
+    """Without padding every batch of sentence pairs has a shape of its own."""
+    if case.model.compile == "off" or not case.workload.learns or case.model.padding == "mask":
+        return None
+    return f"a compiled step holds for one shape, and every {case.model.padding} batch has another; use padding: mask"
+
+
 RULES: tuple[Callable[[Case], str | None], ...] = (
     precision_of_the_device,
     autocast_of_the_operator,
@@ -139,6 +162,8 @@ RULES: tuple[Callable[[Case], str | None], ...] = (
     compiled_decoding_needs_fixed_shapes,
     compiled_ragged_batches,
     ragged_patterns,
+    learning_without_a_target,
+    compiled_batches_of_every_shape,
     quantized_training,
     quantized_nothing,
     quantized_dtype,

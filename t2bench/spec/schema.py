@@ -20,6 +20,7 @@ from t2bench.spec.axes import NESTED, STRICT
 from t2bench.spec.case import MAX_LENGTH, DeviceKind, Dtype, WorkloadKind, WorkloadSpec
 from t2bench.spec.gate import GATE_METRICS, Gate, Margin
 from t2bench.spec.model import ModelSpec
+from t2bench.spec.quality import CorpusSpec, Decoding, QualitySpec, Recipe, Search
 from t2bench.spec.suite import Limits, Measure
 
 PROFILES = ("cpu", "cuda")
@@ -86,6 +87,15 @@ RANGES: dict[str, Range] = {
     **dict.fromkeys(["fraction", "clean_share"], Range(low_open=True, high=1)),
     **dict.fromkeys(["tolerance", "detect"], Range(cap=1000)),
     "alpha": Range(low_open=True, high=0.2),
+    **dict.fromkeys(["steps", "accumulate", "average", "beam", "seeds", "pairs"], Range(whole=True, low=1, cap=10**9)),
+    # More draws of a sentence than this are a matrix of likeness that nobody waits for.
+    "samples": Range(whole=True, low=0, cap=1000),
+    **dict.fromkeys(["warmup", "validate_every", "patience", "top_k", "max_extra"], Range(whole=True, cap=10**9)),
+    **dict.fromkeys(["beta1", "beta2", "label_smoothing", "epsilon"], _PROBABILITY),
+    **dict.fromkeys(["lr", "eps"], Range(low_open=True, cap=1000)),
+    **dict.fromkeys(["weight_decay", "clip", "temperature", "margin", "length_alpha"], Range(cap=1000)),
+    "target": Range(low_open=True, high=100),
+    "top_p": Range(low_open=True, high=1),
 }
 
 
@@ -148,6 +158,8 @@ if TYPE_CHECKING:
     MeasureFields: TypeAlias = Any
     LimitFields: TypeAlias = Any
     GateFields: TypeAlias = Any
+    RecipeFields: TypeAlias = Any
+    QualityFields: TypeAlias = Any
     VariantItem: TypeAlias = Any
 else:
     _Size = Annotated[int, _SIZE.constraint]
@@ -171,6 +183,13 @@ else:
     _Use = _name_or(_partial("Margin", _field_types(Margin)), Literal["exact", "off"])
     GateMetrics = _partial("GateMetrics", dict.fromkeys(GATE_METRICS, _Use))
     GateFields = _partial("Gate", {**_field_types(Gate), "metrics": GateMetrics})
+    RecipeFields = _partial("Recipe", _field_types(Recipe))
+    _QUALITY = {
+        "corpus": _partial("Corpus", _field_types(CorpusSpec)),
+        "recipe": RecipeFields,
+        "decode": Annotated[list[_name_or(_partial("Decoding", _field_types(Decoding)), Search)], _NON_EMPTY],
+    }
+    QualityFields = _partial("Quality", {**_field_types(QualitySpec), **_QUALITY})
 
 
 @dataclass(kw_only=True, slots=True)
@@ -193,6 +212,7 @@ class VariantEntry:
     base: str | None = None
     set: ModelFields = None
     scale: Scale | None = None
+    recipe: RecipeFields = None
     model: ModelFields = None
     summary: str | None = None
 
@@ -228,6 +248,7 @@ class ProfileFields:
     measure: MeasureFields = None
     limits: LimitFields = None
     gate: GateFields = None
+    quality: QualityFields = None
     ladder: list[str] | None = None
     seed: Annotated[int, RANGES["seed"].constraint] | None = None
     ghost: bool | None = None
@@ -291,6 +312,10 @@ KEYS_BELOW: dict[str, tuple[str, ...]] = {
     "measure": _keys(Measure),
     "limits": _keys(Limits),
     "gate": _keys(Gate),
+    "quality": _keys(QualitySpec),
+    "corpus": _keys(CorpusSpec),
+    "recipe": _keys(Recipe),
+    "decode": _keys(Decoding),
     "metrics": GATE_METRICS,
     **dict.fromkeys(GATE_METRICS, _keys(Margin)),
 }

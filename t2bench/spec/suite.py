@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from t2bench.spec.axes import STRICT
 from t2bench.spec.gate import Gate
 from t2bench.spec.model import ModelSpec
+from t2bench.spec.quality import QualitySpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +73,7 @@ class Variant:
         base: name of the preset or variant it was derived from; empty for a root preset.
         summary: one line for listings.
         scale: sizes stated as a share ("ff": "2/3"), for matrix points that change what they are a share of.
+        recipe: how its training differs from the suite's: fields of `t2bench.spec.quality.Recipe`.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Variant:
     base: str = ""
     summary: str = ""
     scale: Mapping[str, str] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +96,7 @@ class Suite:
         reference: name of the variant that effects are measured against.
         matrix: axis name -> values, in suite order (`workload`, `length`, `dtype`, `batch`, or a ModelSpec field).
         tokens_per_step: constant tokens per step: batch = max(1, tokens_per_step // length) unless `batch` is given.
+        quality: what workloads that train to a quality learn from, how, and how they are judged.
         gate: which metrics a gate judges, and how much worse each may get.
         exclude: entries {"match": {key: value or list}, "reason": text}.
         include: extra matrix points {key: value}, each a full or partial point (missing keys take the first value).
@@ -112,6 +116,7 @@ class Suite:
     tokens_per_step: int
     measure: Measure = field(default_factory=Measure)
     limits: Limits = field(default_factory=Limits)
+    quality: QualitySpec = field(default_factory=QualitySpec)
     gate: Gate = field(default_factory=Gate)
     exclude: tuple[Mapping[str, Any], ...] = ()
     include: tuple[Mapping[str, Any], ...] = ()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from t2bench.spec.errors import Mark, SpecError, listing
-from t2bench.spec.presets import Recipe, preset_chain, preset_names, resolve
+from t2bench.spec.presets import Entry, preset_chain, preset_names, resolve
 from t2bench.spec.suite import Variant
 from t2bench.spec.yamltree import Node
 
@@ -67,24 +67,31 @@ def _variant(entry: Node, own: Mapping[str, Node], shared: Mapping[str, Any]) ->
         return resolve(preset_chain(entry.value), shared=shared)
     body = entry.plain()
     if body.get("model") is not None:
-        variant = resolve([Recipe(name=body["name"], set=body["model"])])
-        return replace(variant, base=body.get("base") or "", summary=body.get("summary") or "", scale=_scale(body))
-    chain = [_recipe(body)]
+        variant = resolve([Entry(name=body["name"], set=body["model"])])
+        return replace(
+            variant,
+            base=body.get("base") or "",
+            summary=body.get("summary") or "",
+            scale=_stated(body, "scale"),
+            recipe=_stated(body, "recipe"),
+        )
+    chain = [_entry(body)]
     while chain[0].base in own:
-        chain.insert(0, _recipe(own[chain[0].base].plain()))
+        chain.insert(0, _entry(own[chain[0].base].plain()))
     presets = preset_chain(chain[0].base) if chain[0].base in preset_names() else ()
     return resolve(presets, shared=shared, own=chain)
 
 
-def _recipe(body: Mapping[str, Any]) -> Recipe:
-    return Recipe(
+def _entry(body: Mapping[str, Any]) -> Entry:
+    return Entry(
         name=body["name"],
         base=body.get("base") or "",
         set=body.get("set") or body.get("model") or {},
-        scale=_scale(body),
+        scale=_stated(body, "scale"),
+        recipe=_stated(body, "recipe"),
         summary=body.get("summary") or "",
     )
 
 
-def _scale(body: Mapping[str, Any]) -> dict[str, str]:
-    return {key: share for key, share in (body.get("scale") or {}).items() if share is not None}
+def _stated(body: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in (body.get(key) or {}).items() if value is not None}

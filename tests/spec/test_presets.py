@@ -9,7 +9,7 @@ from t2bench.spec.loader import load_variants
 from t2bench.spec.model import ModelSpec
 from t2bench.spec.presets import (
     LADDER,
-    Recipe,
+    Entry,
     at_point,
     preset,
     preset_chain,
@@ -107,16 +107,16 @@ def test_scaled_sizes_follow_the_suites_sizes(ff: int, heads: int, expected_ff: 
 
 
 def test_an_own_size_is_absolute_and_one_relative_to_it_can_follow() -> None:
-    own = [Recipe(name="mine", base="modern", set={"ff": 1200, "kv_heads": 8})]
+    own = [Entry(name="mine", base="modern", set={"ff": 1200, "kv_heads": 8})]
     model = resolve(preset_chain("modern"), shared={"ff": 512}, own=own).model
     assert (model.ff, model.kv_heads) == (1200, 8)
-    halved = [*own, Recipe(name="half", base="mine", scale={"ff": "1/2"})]
+    halved = [*own, Entry(name="half", base="mine", scale={"ff": "1/2"})]
     model = resolve(preset_chain("modern"), shared={"ff": 512}, own=halved).model
     assert (model.ff, model.kv_heads) == (600, 8)
 
 
 def test_a_nested_axis_is_merged_key_by_key() -> None:
-    own = [Recipe(name="mine", base="llama", set={"position": {"theta": 500000.0}})]
+    own = [Entry(name="mine", base="llama", set={"position": {"theta": 500000.0}})]
     model = resolve(preset_chain("llama"), own=own).model
     assert model.position == PositionSpec(kind="rope", layout="halves", theta=500000.0)
 

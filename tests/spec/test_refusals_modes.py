@@ -14,6 +14,7 @@ from t2bench.spec.refusals import refusal
 from t2bench.spec.refusals_modes import RULES
 
 TRAIN, FORWARD, DECODE = WorkloadSpec(), WorkloadSpec(kind="forward"), WorkloadSpec(kind="decode", new_tokens=8)
+LEARN = WorkloadSpec(kind="translate")
 OPERATOR, RAGGED = WorkloadSpec(kind="attention"), WorkloadSpec(ragged=True)
 PLAIN = ModelSpec(arch="decoder")
 STATIC = replace(PLAIN, cache="static")
@@ -79,6 +80,15 @@ ROWS = [
         case(replace(PLAIN, quant="int4wo"), FORWARD, dtype="bf16"),
         case(INT8, FORWARD, dtype="bf16"),
         "int4 kernels for CUDA only",
+    ),
+    (case(ModelSpec(arch="encoder"), LEARN), case(ModelSpec(), LEARN), "writes no text"),
+    (case(MEMORY, LEARN), case(PLAIN, LEARN), "many short ones: memory: 0"),
+    (case(DOCUMENTS, LEARN), case(PLAIN, LEARN), "a sentence pair is one text"),
+    (case(workload=LEARN, dtype="bf16"), case(workload=LEARN, dtype="bf16_autocast"), "lose small updates"),
+    (
+        case(replace(PACKED, compile="default"), LEARN, device="cuda", dtype="bf16_autocast"),
+        case(replace(PLAIN, compile="default"), LEARN),
+        "every packed batch has another",
     ),
 ]
 
