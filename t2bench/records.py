@@ -27,7 +27,13 @@ SCHEMA = 1
 PROTOCOL = 1  # the way of measuring; numbers of different protocols are not comparable
 
 # Everything else that is measured or counted is a cost: time, bytes, FLOPs, joules, parameters.
-HIGHER_IS_BETTER = frozenset({"tokens_per_s", "mfu", "bleu", "chrf", "max_context_tokens"})
+HIGHER_IS_BETTER = frozenset(
+    {
+        *("tokens_per_s", "mfu", "max_context_tokens"),
+        *("bleu", "chrf", "chrfpp", "exact_match", "val_bleu", "val_chrf"),
+        *("train_tokens_per_s", "train_tokens_per_cpu_s", "decode_sentences_per_s"),
+    }
+)
 
 Status = Literal[
     "ok",
@@ -39,13 +45,15 @@ Status = Literal[
     "wrong_backend",
     "not_steady",
     "throttled",
+    "diverged",
     "skipped",
     "error",
 ]
 STATUSES: tuple[str, ...] = get_args(Status)
 
-# plan: predicted without running. truth: checks before speed. counters, memory, time: one launch each.
-Pass = Literal["plan", "truth", "counters", "memory", "time"]
+# plan: predicted without running. truth: checks before speed. counters, memory, time: one launch each. quality: one
+# training with a seed of its own (the launch is the place of the seed), and the translations judged after it.
+Pass = Literal["plan", "truth", "counters", "memory", "time", "quality"]
 
 
 class RecordError(Exception):
@@ -78,7 +86,7 @@ class Record:
         variant: variant name.
         workload: workload label.
         axes: the matrix point (length, batch, dtype, device, seed, ghost, extras).
-        pass_: `plan`, `truth`, `counters`, `memory` or `time` (JSON key `pass`).
+        pass_: `plan`, `truth`, `counters`, `memory`, `time` or `quality` (JSON key `pass`).
         launch: 0, 1, ...: the statistical replicate; a launch number is shared by all variants of a group that took
             turns with each other.
         status: see STATUSES.

@@ -12,7 +12,7 @@ import numpy as np
 
 from t2bench.analysis.launches import MEASURED, RATE, STEP_TIME, LaunchSamples, launches_of, rates_of, tokens_of
 from t2bench.records import Record, Run
-from t2bench.spec.case import GHOST_SUFFIX
+from t2bench.spec.case import GHOST_SUFFIX, LEARNING
 from t2bench.spec.model import AXIS_KINDS, ModelSpec
 
 _LENGTH = re.compile(r"(?:^|/)L(\d+)(?=/|$)")
@@ -168,6 +168,18 @@ class Index:
     def planned_launches(self) -> int:
         """Launches that the suite asks for; 1 where it does not say."""
         return int(_mapping(self.run.suite.get("measure")).get("launches") or 1)
+
+    @property
+    def planned_seeds(self) -> int:
+        """Trainings of a quality case that the suite asks for."""
+        return int(_mapping(self.run.suite.get("quality")).get("seeds") or self.planned_launches)
+
+    def is_quality(self, group: str) -> bool:
+        """Whether the group's cases are judged by what they write, not timed."""
+        records = (record for case in self.groups[group] for record in self.records.get(case, ()))
+        if any(record.pass_ == "quality" for record in records):
+            return True
+        return group.partition("/")[0].partition("+")[0] in LEARNING
 
     def batch(self, case: str) -> int:
         """Sequences per step."""

@@ -9,7 +9,7 @@ from t2bench.analysis.index import Index
 from t2bench.analysis.results import Outcome
 from t2bench.records import Record
 
-_ORDER = ("plan", "truth", "counters", "memory", "time")
+_ORDER = ("plan", "truth", "counters", "memory", "time", "quality")
 PREDICTED = "predicted:"  # how the reason of an out-of-memory row begins when nothing was run
 
 
@@ -50,8 +50,9 @@ def _is_expected(record: Record, suite: Mapping[str, Any]) -> bool:
 
 def _completeness(index: Index, group: str, case: str) -> tuple[str, str, bool]:
     """Status, reason and whether it is expected, of a case in which nothing went wrong."""
-    launches = {record.launch for record in index.records.get(case, ()) if record.pass_ == "time"}
-    wanted = index.planned_launches
+    quality = index.is_quality(group)
+    launches = {r.launch for r in index.records.get(case, ()) if r.pass_ == ("quality" if quality else "time")}
+    wanted = index.planned_seeds if quality else index.planned_launches
     if len(launches) >= wanted:
         return "ok", "", False
     original = index.variants(group).get(index.reference, "")
@@ -63,7 +64,7 @@ def _completeness(index: Index, group: str, case: str) -> tuple[str, str, bool]:
     why = "the time limit was reached" if limited else "the run was not finished"
     if index.run.damage:
         why = "records.jsonl is damaged"
-    return "incomplete", f"{len(launches)} of {wanted} launches: {why}", limited
+    return "incomplete", f"{len(launches)} of {wanted} {'seeds' if quality else 'launches'}: {why}", limited
 
 
 def _option(suite: Mapping[str, Any], section: str, name: str) -> Any:
