@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from t2bench.models.loss import IGNORE
+from t2bench.models.own import Own
 from t2bench.models.packing import pack, unpack
 from t2bench.models.stack import Memories
 from t2bench.models.transformer import Transformer
@@ -88,7 +89,7 @@ def can_be_ragged(spec: ModelSpec) -> bool:
     return spec.pattern.kind in ("full", "window") and not spec.pattern.global_tokens and not spec.memory
 
 
-def logits(model: Transformer, batch: Batch) -> Tensor:
+def logits(model: Transformer | Own, batch: Batch) -> Tensor:
     """Logits (B, T, V), without gradients."""
     with torch.no_grad():
         return _run(model, batch, model)
@@ -106,7 +107,7 @@ def step(model: Transformer, batch: Batch, trains: bool) -> Tensor:
     return loss.detach()
 
 
-def _run(model: Transformer, batch: Batch, function: Callable[..., Tensor]) -> Tensor:
+def _run(model: Transformer | Own, batch: Batch, function: Callable[..., Tensor]) -> Tensor:
     """What the function makes of the batch, (B, T, ...), zero where there is padding."""
     y = _states(model, batch, function)
     if "lengths" not in batch:
@@ -116,7 +117,7 @@ def _run(model: Transformer, batch: Batch, function: Callable[..., Tensor]) -> T
     return torch.where(_exists(batch["lengths"], batch["tokens"])[..., None], y, 0.0)
 
 
-def _states(model: Transformer, batch: Batch, function: Callable[..., Tensor]) -> Tensor:
+def _states(model: Transformer | Own, batch: Batch, function: Callable[..., Tensor]) -> Tensor:
     """What the function makes of the batch, packed if the model packs."""
     given: dict[str, Any] = {"source_BS": batch["source"]} if "source" in batch else {}
     tokens_BT = batch["tokens"]
@@ -132,18 +133,18 @@ def _states(model: Transformer, batch: Batch, function: Callable[..., Tensor]) -
     if "source_lengths" in batch:
         given["source_lengths_B"] = batch["source_lengths"]
     if "before" in batch:
-        given["memories"] = _remembered(model, batch["before"])
+        given["memories"] = _remembered(model.hidden, batch["before"])
     return function(tokens_BT, **given)
 
 
-def _remembered(model: Transformer, before_BT: Tensor) -> Memories:
+def _remembered(hidden: Callable[..., Tensor], before_BT: Tensor) -> Memories:
     memories = Memories()
     with torch.no_grad():
-        model.hidden(before_BT, memories=memories)
+        hidden(before_BT, memories=memories)
     return memories
 
 
-def _packs(model: Transformer, batch: Batch) -> bool:
+def _packs(model: Transformer | Own, batch: Batch) -> bool:
     return model.spec.padding != "mask" and "lengths" in batch
 
 

@@ -10,8 +10,6 @@ Shape letters: B batch, T length, V vocabulary.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -21,6 +19,8 @@ from torch import Tensor
 from t2bench.attention.verify import Check, numeric_check, scaled_error
 from t2bench.models.loss import IGNORE
 from t2bench.models.own import Own, build_own
+from t2bench.models.trial import Batch, logits
+from t2bench.models.truth_properties import causality, padding
 from t2bench.spec.errors import listing
 from t2bench.spec.model import ModelSpec
 
@@ -29,8 +29,6 @@ CAUSAL_LENGTH = 96  # what is looked ahead in blocks or windows may be out of si
 UNUSED = "parameters without a gradient"
 FLOAT32_ALLOWED = 5e-4
 ROUNDING_UNITS = 64  # in 16 bits, of an unknown function
-
-Batch = Mapping[str, Tensor]
 
 
 def check_own(
@@ -57,8 +55,8 @@ def check_own(
     if trains:
         checks += _gradients(model, batch)
     if spec.arch != "encoder":
-        checks.append(_causality(model, long_batch, allowed))
-    checks.append(_padding(model, batch, allowed))
+        checks.append(causality(model, long_batch, allowed))
+    checks += padding(model, batch, allowed)
     if trains:
         checks += _training(model.train(), batch, long_batch, allowed)
     return tuple(checks)
@@ -74,14 +72,8 @@ def _batch(spec: ModelSpec, length: int, seed: int, device: torch.device | str) 
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
-def _run(method: Callable[..., Tensor], batch: Batch, **lengths: Tensor) -> Tensor:
-    found: Tensor = method(batch["tokens"], source_BS=batch.get("source"), **lengths)
-    return found
-
-
-def _logits(model: Own, batch: Batch, **lengths: Tensor) -> Tensor:
-    with torch.no_grad():
-        return _run(model, batch, **lengths)
+def _hidden(model: Own, batch: Batch) -> Tensor:
+    return model.hidden(batch["tokens"], source_BS=batch.get("source"))
 
 
 def _precision(model: Own, batch: Batch, allowed: float, seed: int) -> Check:
@@ -90,17 +82,17 @@ def _precision(model: Own, batch: Batch, allowed: float, seed: int) -> Check:
     exact = build_own(model.spec, device=device, dtype=torch.float64, seed=seed).eval()
     exact.load_state_dict(model.state_dict())
     try:
-        wanted_BTV = _logits(exact, batch)
+        wanted_BTV = logits(exact, batch)
     except RuntimeError as error:
         why = str(error).partition("\n")[0]
         return Check(name=name, passed=True, detail=f"does not apply: the module does not run in float64 ({why})")
-    return numeric_check(name, scaled_error(_logits(model, batch), wanted_BTV), allowed, "logits against float64")
+    return numeric_check(name, scaled_error(logits(model, batch), wanted_BTV), allowed, "logits against float64")
 
 
 def _loss(model: Own, batch: Batch, allowed: float) -> Check:
-    logits_BTV = _logits(model, batch)
+    logits_BTV = logits(model, batch)
     with torch.no_grad():
-        found = model.loss(_run(model.hidden, batch), batch["labels"])
+        found = model.loss(_hidden(model, batch), batch["labels"])
     wanted = F.cross_entropy(logits_BTV.double().flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORE)
     return numeric_check("numerics: loss", scaled_error(found, wanted), allowed, "loss against its own logits")
 
@@ -108,7 +100,7 @@ def _loss(model: Own, batch: Batch, allowed: float) -> Check:
 def _gradients(model: Own, batch: Batch) -> list[Check]:
     name = "numerics: gradients"
     model.zero_grad(set_to_none=True)
-    loss = model.loss(_run(model.hidden, batch), batch["labels"])
+    loss = model.loss(_hidden(model, batch), batch["labels"])
     loss.backward()  # type: ignore[no-untyped-call]
     parameters = {name: p for name, p in model.module.named_parameters() if p.requires_grad}
     missing = [name for name, p in parameters.items() if p.grad is None]
@@ -127,42 +119,9 @@ def _gradients(model: Own, batch: Batch) -> list[Check]:
 
 def _training(model: Own, batch: Batch, long_batch: Batch, allowed: float) -> list[Check]:
     """The same in training mode, which is what a training step times: unless it is random there, as with dropout."""
-    if not torch.equal(_logits(model, batch).nan_to_num(), _logits(model, batch).nan_to_num()):
+    if not torch.equal(logits(model, batch).nan_to_num(), logits(model, batch).nan_to_num()):
         return []
     checks = [_loss(model, batch, allowed)]
     if model.spec.arch != "encoder":
-        checks.append(_causality(model, long_batch, allowed))
+        checks.append(causality(model, long_batch, allowed))
     return [replace(check, name=f"{check.name} in training mode") for check in checks]
-
-
-def _causality(model: Own, batch: Batch, allowed: float) -> Check:
-    """Change all tokens from a position on, at two positions without a common divisor: one is inside of any block."""
-    before_BTV = _logits(model, batch)
-    third = (batch["tokens"].shape[1] - 1) // 3
-    found = []
-    for cut in (third + 1, 2 * third + 1):
-        changed = {**batch, "tokens": batch["tokens"].clone()}
-        changed["tokens"][:, cut:] = (changed["tokens"][:, cut:] + 1) % model.spec.vocab
-        after_BTV = _logits(model, changed)
-        if torch.equal(after_BTV[:, cut:], before_BTV[:, cut:]):
-            return Check(name="causality", passed=False, detail="changing tokens changes no logits, not even their own")
-        error = scaled_error(after_BTV[:, :cut], before_BTV[:, :cut])
-        what = f"earlier logits after tokens from position {cut} on changed"
-        found.append(numeric_check("causality", error, allowed, what))
-    return next((check for check in found if not check.passed), found[-1])
-
-
-def _padding(model: Own, batch: Batch, allowed: float) -> Check:
-    encdec = model.spec.arch == "encdec"
-    side, argument = ("source", "source_lengths_B") if encdec else ("tokens", "lengths_B")
-    if argument not in model.takes:
-        detail = f"does not apply: forward takes no {argument}, so its batches are never padded"
-        return Check(name="padding", passed=True, detail=detail)
-    full = batch[side].shape[1]
-    kept = max(1, full - 5)
-    alone = {name: tensor[1:] for name, tensor in batch.items()}
-    alone[side] = alone[side][:, :kept]
-    valid = slice(None) if encdec else slice(kept)
-    lengths = {argument: torch.tensor([full, kept], device=batch[side].device)}
-    error = scaled_error(_logits(model, batch, **lengths)[1, valid], _logits(model, alone)[0])
-    return numeric_check("padding", math.inf if math.isnan(error) else error, allowed, "logits without padding")
