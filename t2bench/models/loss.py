@@ -9,6 +9,12 @@
              is kept for the backward pass are the gradients themselves, N x D and V x D (Hsu et al. 2024, Liger Kernel,
              arXiv 2410.10989, section 3.2)
 
+With label smoothing e (Szegedy et al. 2016, section 7) the target is (1 - e) [v = label] + e / V over the V rows of the
+*real* vocabulary: rows that only pad the table are nobody's target and get no share, or a variant with a padded table
+would learn to predict what does not exist.
+
+    loss = mean_n (log sum_v exp z_nv - (1 - e) z_n,label - e mean_v z_nv)
+
 With a softcap c, z becomes c tanh(z / c), whose derivative is 1 - (z / c)^2 of the capped z (Gemma 2).
 
 Logits are scored in float32 at least, whatever the model's dtype: a sum over V terms needs it.
@@ -18,7 +24,7 @@ Shape letters: N positions, D width, V vocabulary (padded).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +36,23 @@ IGNORE = -100
 CHUNK_TOKENS = 512
 
 
+class Target(NamedTuple):
+    """What the scores are compared with, and how they are made.
+
+    Attributes:
+        softcap: c of the cap on logits, or None.
+        smoothing: e, the share that is spread over the real vocabulary.
+        vocab: rows of the real vocabulary; those after them pad the table. None for all.
+    """
+
+    softcap: float | None = None
+    smoothing: float = 0.0
+    vocab: int | None = None
+
+
+PLAIN = Target()
+
+
 def mean(
     kind: Loss,
     x_ND: Tensor,
@@ -37,6 +60,8 @@ def mean(
     labels_N: Tensor,
     *,
     softcap: float | None = None,
+    smoothing: float = 0.0,
+    vocab: int | None = None,
     chunk_tokens: int = CHUNK_TOKENS,
 ) -> Tensor:
     """Mean cross-entropy over the labels that are not IGNORE.
@@ -47,32 +72,46 @@ def mean(
         table_VD: the output table.
         labels_N: int64; IGNORE where nothing is to be predicted.
         softcap: c of the cap on logits, or None.
+        smoothing: e of label smoothing, 0 for none.
+        vocab: rows of the real vocabulary, over which smoothing spreads; None for all.
         chunk_tokens: positions in a slice.
 
     Returns:
         Scalar, float32 (float64 for a float64 model); NaN if no label counts.
     """
+    target = Target(softcap, smoothing, vocab)
     if kind == "dense":
-        return dense(x_ND, table_VD, labels_N, softcap=softcap)
+        return dense(x_ND, table_VD, labels_N, target)
     by_slices = chunked if kind == "chunked" else fused
-    return by_slices(x_ND, table_VD, labels_N, softcap=softcap, chunk_tokens=chunk_tokens)
+    return by_slices(x_ND, table_VD, labels_N, target, chunk_tokens=chunk_tokens)
 
 
-def dense(x_ND: Tensor, table_VD: Tensor, labels_N: Tensor, *, softcap: float | None = None) -> Tensor:
+def dense(x_ND: Tensor, table_VD: Tensor, labels_N: Tensor, target: Target = PLAIN) -> Tensor:
     """Mean cross-entropy over the labels that are not IGNORE; scalar, float32 (float64 for a float64 model)."""
-    return F.cross_entropy(_scores(x_ND, table_VD, softcap), labels_N, ignore_index=IGNORE)
+    return of_scores(_scores(x_ND, table_VD, target.softcap), labels_N, smoothing=target.smoothing, vocab=target.vocab)
+
+
+def of_scores(scores_NV: Tensor, labels_N: Tensor, *, smoothing: float = 0.0, vocab: int | None = None) -> Tensor:
+    """Mean cross-entropy of scores that are there already, in the dtype it is to be computed in; see `mean`."""
+    entropy = F.cross_entropy(scores_NV, labels_N, ignore_index=IGNORE)
+    if not smoothing:
+        return entropy
+    # How far the label's score is above the mean: what smoothing moves from the label to all.
+    above_N = scores_NV.gather(1, labels_N.clamp(min=0)[:, None])[:, 0] - scores_NV[:, :vocab].mean(dim=-1)
+    counts_N = labels_N != IGNORE
+    return entropy + smoothing * torch.where(counts_N, above_N, 0.0).sum() / counts_N.sum()
 
 
 def chunked(
     x_ND: Tensor,
     table_VD: Tensor,
     labels_N: Tensor,
+    target: Target = PLAIN,
     *,
-    softcap: float | None = None,
     chunk_tokens: int = CHUNK_TOKENS,
 ) -> Tensor:
     """The same number as `dense`, holding the logits of `chunk_tokens` positions at a time."""
-    inputs = (*_as_autocast(x_ND, table_VD), labels_N, softcap, chunk_tokens)
+    inputs = (*_as_autocast(x_ND, table_VD), labels_N, target, chunk_tokens)
     total: Tensor = _ChunkedSum.apply(*inputs)  # type: ignore[no-untyped-call]
     return total / (labels_N != IGNORE).sum()
 
@@ -81,8 +120,8 @@ def fused(
     x_ND: Tensor,
     table_VD: Tensor,
     labels_N: Tensor,
+    target: Target = PLAIN,
     *,
-    softcap: float | None = None,
     chunk_tokens: int = CHUNK_TOKENS,
 ) -> Tensor:
     """The same number as `dense`, with its gradients made slice by slice in the forward pass.
@@ -90,8 +129,8 @@ def fused(
     The backward pass may run once: it scales the kept gradients in place.
     """
     if not torch.is_grad_enabled():
-        return chunked(x_ND, table_VD, labels_N, softcap=softcap, chunk_tokens=chunk_tokens)
-    inputs = (*_as_autocast(x_ND, table_VD), labels_N, softcap, chunk_tokens)
+        return chunked(x_ND, table_VD, labels_N, target, chunk_tokens=chunk_tokens)
+    inputs = (*_as_autocast(x_ND, table_VD), labels_N, target, chunk_tokens)
     mean: Tensor = _FusedMean.apply(*inputs)  # type: ignore[no-untyped-call]
     return mean
 
@@ -105,16 +144,16 @@ class _ChunkedSum(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x_ND: Tensor, table_VD: Tensor, labels_N: Tensor, softcap: float | None, chunk_tokens: int
+        ctx: Any, x_ND: Tensor, table_VD: Tensor, labels_N: Tensor, target: Target, chunk_tokens: int
     ) -> Tensor:
         total = torch.zeros((), dtype=_score_dtype(x_ND), device=x_ND.device)
         normalisers = []
         for x, labels in zip(torch.split(x_ND, chunk_tokens), torch.split(labels_N, chunk_tokens), strict=True):
-            scores_NV = _scores(x, table_VD, softcap)
+            scores_NV = _scores(x, table_VD, target.softcap)
             normalisers.append(scores_NV.logsumexp(dim=-1))
-            total += _sum_of_losses(scores_NV, normalisers[-1], labels)
+            total += _sum_of_losses(scores_NV, normalisers[-1], labels, target)
         ctx.save_for_backward(x_ND, table_VD, labels_N, torch.cat(normalisers))
-        ctx.softcap, ctx.chunk_tokens = softcap, chunk_tokens
+        ctx.target, ctx.chunk_tokens = target, chunk_tokens
         return total
 
     @staticmethod
@@ -123,8 +162,8 @@ class _ChunkedSum(torch.autograd.Function):
         grad_x_ND, grad_table_VD = torch.empty_like(x_ND), torch.zeros_like(table_VD)
         for start in range(0, x_ND.shape[0], ctx.chunk_tokens):
             rows = slice(start, start + ctx.chunk_tokens)
-            scores_NV = _scores(x_ND[rows], table_VD, ctx.softcap)
-            g_NV = _gradient(scores_NV, normaliser_N[rows], labels_N[rows], grad, ctx.softcap).to(x_ND.dtype)
+            scores_NV = _scores(x_ND[rows], table_VD, ctx.target.softcap)
+            g_NV = _gradient(scores_NV, normaliser_N[rows], labels_N[rows], grad, ctx.target).to(x_ND.dtype)
             torch.mm(g_NV, table_VD, out=grad_x_ND[rows])
             torch.addmm(grad_table_VD, g_NV.T, x_ND[rows], out=grad_table_VD)
         return grad_x_ND, grad_table_VD, None, None, None
@@ -135,7 +174,7 @@ class _FusedMean(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x_ND: Tensor, table_VD: Tensor, labels_N: Tensor, softcap: float | None, chunk_tokens: int
+        ctx: Any, x_ND: Tensor, table_VD: Tensor, labels_N: Tensor, target: Target, chunk_tokens: int
     ) -> Tensor:
         total = torch.zeros((), dtype=_score_dtype(x_ND), device=x_ND.device)
         # Before rounding to 16 bits each entry is divided by the number of labels, as a dense loss would.
@@ -143,10 +182,10 @@ class _FusedMean(torch.autograd.Function):
         grad_x_ND, grad_table_VD = torch.empty_like(x_ND), torch.zeros_like(table_VD)
         for start in range(0, x_ND.shape[0], chunk_tokens):
             rows = slice(start, start + chunk_tokens)
-            scores_NV = _scores(x_ND[rows], table_VD, softcap)
+            scores_NV = _scores(x_ND[rows], table_VD, target.softcap)
             normaliser_N = scores_NV.logsumexp(dim=-1)
-            total += _sum_of_losses(scores_NV, normaliser_N, labels_N[rows])
-            g_NV = _gradient(scores_NV, normaliser_N, labels_N[rows], share, softcap).to(x_ND.dtype)
+            total += _sum_of_losses(scores_NV, normaliser_N, labels_N[rows], target)
+            g_NV = _gradient(scores_NV, normaliser_N, labels_N[rows], share, target).to(x_ND.dtype)
             torch.mm(g_NV, table_VD, out=grad_x_ND[rows])
             torch.addmm(grad_table_VD, g_NV.T, x_ND[rows], out=grad_table_VD)
         ctx.save_for_backward(grad_x_ND, grad_table_VD)
@@ -158,18 +197,22 @@ class _FusedMean(torch.autograd.Function):
         return grad_x_ND.mul_(grad), grad_table_VD.mul_(grad), None, None, None
 
 
-def _sum_of_losses(scores_NV: Tensor, normaliser_N: Tensor, labels_N: Tensor) -> Tensor:
-    picked_N = scores_NV.gather(1, labels_N.clamp(min=0)[:, None])[:, 0]
-    return torch.where(labels_N != IGNORE, normaliser_N - picked_N, 0.0).sum()
+def _sum_of_losses(scores_NV: Tensor, normaliser_N: Tensor, labels_N: Tensor, target: Target) -> Tensor:
+    aim_N = scores_NV.gather(1, labels_N.clamp(min=0)[:, None])[:, 0]
+    if target.smoothing:
+        aim_N = torch.lerp(aim_N, scores_NV[:, : target.vocab].mean(dim=-1), target.smoothing)
+    return torch.where(labels_N != IGNORE, normaliser_N - aim_N, 0.0).sum()
 
 
-def _gradient(
-    scores_NV: Tensor, normaliser_N: Tensor, labels_N: Tensor, weight: Tensor, softcap: float | None
-) -> Tensor:
+def _gradient(scores_NV: Tensor, normaliser_N: Tensor, labels_N: Tensor, weight: Tensor, target: Target) -> Tensor:
     """Gradient of `weight` times the sum of losses by the products x W^T; made in place of the scores."""
-    slope_NV = None if softcap is None else 1.0 - (scores_NV / softcap).square_()
+    slope_NV = None if target.softcap is None else 1.0 - (scores_NV / target.softcap).square_()
     g_NV = scores_NV.sub_(normaliser_N[:, None]).exp_()
-    g_NV.scatter_add_(1, labels_N[:, None].clamp(min=0), g_NV.new_full((g_NV.shape[0], 1), -1.0))
+    if target.smoothing:
+        real_NV = g_NV[:, : target.vocab]
+        real_NV.sub_(target.smoothing / real_NV.shape[1])
+    minus_label_N1 = g_NV.new_full((g_NV.shape[0], 1), target.smoothing - 1.0)
+    g_NV.scatter_add_(1, labels_N[:, None].clamp(min=0), minus_label_N1)
     g_NV.mul_(torch.where(labels_N != IGNORE, weight, 0.0)[:, None])
     return g_NV if slope_NV is None else g_NV.mul_(slope_NV)
 

@@ -9,6 +9,8 @@ A module that can do better (never holding all logits, say) defines both of
 
     hidden(tokens_BT, ...) -> x_BTD        loss(x_BTD, labels_BT) -> scalar; labels of -100 do not count
 
+and takes `label_smoothing` in its loss as well if it is to be trained with a recipe that asks for some.
+
 Shape letters: B batch, T length, S source length, V vocabulary, D whatever the module's own hidden states are.
 """
 
@@ -18,11 +20,10 @@ import inspect
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2bench.models.factories import FactoryError, get
-from t2bench.models.loss import IGNORE
+from t2bench.models.loss import of_scores
 from t2bench.spec.model import ModelSpec
 
 OPTIONAL = ("source_BS", "lengths_B", "source_lengths_B")
@@ -92,16 +93,24 @@ class Own(nn.Module):
         x_BTD: Tensor = self.module.hidden(tokens_BT, **self._passed(given))  # type: ignore[operator]
         return x_BTD
 
-    def loss(self, x_BTD: Tensor, labels_BT: Tensor) -> Tensor:
+    def loss(self, x_BTD: Tensor, labels_BT: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
         """Mean cross-entropy over the labels that count, from `hidden`'s output; a scalar, float32 at least.
 
         Raises:
-            FactoryError: the module's own loss is no scalar.
+            FactoryError: the module's own loss is no scalar, or knows nothing of the label smoothing that is asked for.
         """
         if not self.splits:
             scores_BTV = x_BTD.to(torch.promote_types(x_BTD.dtype, torch.float32))
-            return F.cross_entropy(scores_BTV.flatten(0, 1), labels_BT.flatten(), ignore_index=IGNORE)
-        found = self.module.loss(x_BTD, labels_BT)  # type: ignore[operator]
+            return of_scores(
+                scores_BTV.flatten(0, 1), labels_BT.flatten(), smoothing=label_smoothing, vocab=self.spec.vocab
+            )
+        smoothing = {"label_smoothing": label_smoothing} if label_smoothing else {}
+        if smoothing and "label_smoothing" not in inspect.signature(self.module.loss).parameters:  # type: ignore[arg-type]
+            raise FactoryError(
+                f"{self._who}: its loss() takes no label_smoothing, and the recipe has {label_smoothing:g}; "
+                "add the argument, or set label_smoothing: 0"
+            )
+        found = self.module.loss(x_BTD, labels_BT, **smoothing)  # type: ignore[operator]
         if not isinstance(found, Tensor) or found.ndim != 0:
             raise FactoryError(f"{self._who}: loss() returned {_words(found)}, expected a scalar tensor")
         return found

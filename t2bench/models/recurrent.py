@@ -61,6 +61,13 @@ class RecurrentSource:
     padding_BS: Tensor | None = None
     keys_BSN: Tensor | None = None
 
+    def reordered(self, rows_B: Tensor) -> RecurrentSource:
+        """Row i becomes row `rows_B[i]` (int64), of more or fewer rows if need be."""
+        states = (self.states_BSE, self.padding_BS, self.keys_BSN)
+        return RecurrentSource(
+            _selected(self.start, rows_B), *(None if x is None else x.index_select(0, rows_B) for x in states)
+        )
+
 
 class RecurrentCache:
     """What a recurrent decoder keeps between steps of decoding: its states, of the same size however long the text.
@@ -78,6 +85,13 @@ class RecurrentCache:
         self.states: LayerStates | None = None
         self.length = 0
         self.source: RecurrentSource | None = None
+
+    def reorder(self, rows_B: Tensor, *, same_source: bool = False) -> None:
+        """As `t2bench.models.cache.Cache.reorder`."""
+        if self.states is not None:
+            self.states = _selected(self.states, rows_B)
+        if not same_source and self.source is not None:
+            self.source = self.source.reordered(rows_B)
 
 
 class Recurrent(nn.Module):
@@ -222,18 +236,26 @@ class Recurrent(nn.Module):
         keys_BSN = None if self.bottom is None else self.bottom.key(states_BSE)
         return RecurrentSource([bottom], states_BSE, padding_BS, keys_BSN)
 
-    def loss(self, x_BTD: Tensor, labels_BT: Tensor) -> Tensor:
+    def loss(self, x_BTD: Tensor, labels_BT: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
         """Mean cross-entropy.
 
         Args:
             x_BTD: hidden states from `hidden`.
             labels_BT: token ids to predict, int64; -100 where there is nothing to predict.
+            label_smoothing: share of each target that is spread over the vocabulary, see `t2bench.models.loss`.
 
         Returns:
             Scalar, float32 (float64 for a float64 model); NaN if no label counts.
         """
-        x_ND, labels_N = x_BTD.flatten(0, 1), labels_BT.flatten()
-        return loss.mean(self.spec.loss, x_ND, self.head_VD, labels_N, chunk_tokens=self.chunk_tokens)
+        return loss.mean(
+            self.spec.loss,
+            x_BTD.flatten(0, 1),
+            self.head_VD,
+            labels_BT.flatten(),
+            smoothing=label_smoothing,
+            vocab=self.spec.vocab,
+            chunk_tokens=self.chunk_tokens,
+        )
 
     def _embed(self, tokens_BT: Tensor, table_VD: Tensor) -> Tensor:
         x_BTD = F.embedding(tokens_BT, table_VD)
@@ -276,6 +298,10 @@ class Recurrent(nn.Module):
         """From the last layer's states, and what is added to them, to the model's width."""
         x_BTD = self.out(torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0])
         return self._dropped(torch.tanh(x_BTD) if self.attends else x_BTD)
+
+
+def _selected(states: LayerStates, rows_B: Tensor) -> LayerStates:
+    return [tuple(x_BH.index_select(0, rows_B) for x_BH in layer) for layer in states]
 
 
 def _reversed(source_BS: Tensor, lengths_B: Tensor | None) -> Tensor:

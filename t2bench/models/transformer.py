@@ -43,6 +43,10 @@ class Source:
     states_BSD: Tensor
     view: View
 
+    def reordered(self, rows_B: Tensor) -> Source:
+        """Row i becomes row `rows_B[i]` (int64), of more or fewer rows if need be."""
+        return Source(self.states_BSD.index_select(0, rows_B), self.view.reordered(rows_B))
+
 
 class Transformer(nn.Module):
     """A transformer language or translation model, as its spec says. Make one with `build`.
@@ -218,20 +222,27 @@ class Transformer(nn.Module):
         """Hidden states as the output table reads them."""
         return x_BTD / math.sqrt(self.spec.width) if self.spec.head_scale else x_BTD
 
-    def loss(self, x_BTD: Tensor, labels_BT: Tensor) -> Tensor:
+    def loss(self, x_BTD: Tensor, labels_BT: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
         """Mean cross-entropy.
 
         Args:
             x_BTD: hidden states from `hidden`.
             labels_BT: token ids to predict, int64; -100 where there is nothing to predict.
+            label_smoothing: share of each target that is spread over the vocabulary, see `t2bench.models.loss`.
 
         Returns:
             Scalar, float32 (float64 for a float64 model); NaN if no label counts.
         """
-        x_ND, labels_N = self._scaled(x_BTD).flatten(0, 1), labels_BT.flatten()
         spec = self.spec
         return loss.mean(
-            spec.loss, x_ND, self.head_VD, labels_N, softcap=spec.logit_softcap, chunk_tokens=self.chunk_tokens
+            spec.loss,
+            self._scaled(x_BTD).flatten(0, 1),
+            self.head_VD,
+            labels_BT.flatten(),
+            softcap=spec.logit_softcap,
+            smoothing=label_smoothing,
+            vocab=spec.vocab,
+            chunk_tokens=self.chunk_tokens,
         )
 
 
