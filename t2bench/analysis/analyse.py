@@ -20,6 +20,7 @@ from t2bench.analysis.index import Index, series_of
 from t2bench.analysis.ladder import ladder
 from t2bench.analysis.launches import STEP_TIME
 from t2bench.analysis.outcomes import outcomes
+from t2bench.analysis.quality import quality
 from t2bench.analysis.results import Analysis, Crossover, Effect, ExactScaling, TimedScaling
 from t2bench.analysis.scaling import exact_scaling, timed_scaling
 from t2bench.analysis.trust import weighed
@@ -59,6 +60,7 @@ def analyse(run: Run) -> Analysis:
         inside_fraction=_inside_fraction(run.environment),
         null=null,
         warnings=checks.run_warnings(index, counted, predicted, null),
+        quality=quality(index),
     )
 
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from t2bench.analysis.quality_results import Quality
 
 Verdict = Literal["lower", "higher", "not distinguishable", "undecidable"]
 
@@ -258,6 +261,7 @@ class Analysis:
         inside_fraction: share of the run's wall time spent inside timed windows and warm-up; None while unknown.
         null: the ghost effects summed up; None without a ghost.
         warnings: about the run as a whole.
+        quality: what was concluded about translations; None where nothing was trained to a quality.
     """
 
     reference: str
@@ -275,3 +279,4 @@ class Analysis:
     inside_fraction: float | None = None
     null: NullSummary | None = None
     warnings: tuple[str, ...] = ()
+    quality: Quality | None = None
