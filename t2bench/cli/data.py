@@ -13,9 +13,18 @@ if TYPE_CHECKING:
     from t2bench.quality.corpora import Corpus, Pairs
 
 SAMPLES = 2
+BUILT_IN = {
+    "synthetic": (("svo", "sov"), "a generated language pair"),
+    "copy": (("in", "out"), "generated strings of symbols, to be copied"),
+    "reverse": (("in", "out"), "the same strings, to be reversed"),
+    "recall": (("in", "out"), "generated keys and values: the value of a key, near or far, is wanted"),
+}
 
 data_option = click.option(
-    "--data", metavar="DIR", envvar="T2BENCH_DATA", help="Folder of corpora [default: t2bench in your data folder]."
+    "--data",
+    metavar="DIR",
+    envvar="T2BENCH_DATA",
+    help="Folder of your data: a corpus, or a folder of corpora [default: t2bench in your data folder].",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable result on stdout.")
 
@@ -25,7 +34,7 @@ def command() -> None:
     """List, check and fetch parallel text for quality.
 
     A corpus is a folder with train.LANG, val.LANG and test*.LANG of two languages or more, plain or .gz, one sentence a
-    line. The synthetic language pair needs no folder.
+    line. The synthetic language pair and the tasks copy, reverse and recall need no folder.
     """
 
 
@@ -34,16 +43,20 @@ def command() -> None:
 @json_option
 def list_corpora(data: str | None, as_json: bool) -> None:
     """List the corpora that are here and those that can be had."""
-    from t2bench.quality.catalogue import KNOWN, SYNTHETIC, corpora_in, data_home
+    from t2bench.quality.catalogue import KNOWN, corpora_in, data_home
     from t2bench.quality.corpora import scan
+    from t2bench.spec.quality import MADE
 
     home = data_home(data)
     rows: list[dict[str, Any]] = [
-        {"name": SYNTHETIC, "state": "built in", "languages": ["svo", "sov"], "summary": "a generated language pair"}
+        {"name": name, "state": "built in", "languages": list(languages), "summary": summary}
+        for name, (languages, summary) in BUILT_IN.items()
     ]
     with common.user_errors():
         for name, path in corpora_in(home).items():
             summary = KNOWN[name].summary if name in KNOWN else str(path)
+            if name in MADE:
+                summary = f"{path} (by its path only: the name is that of a built-in corpus)"
             rows.append({"name": name, "state": "here", "languages": list(scan(path).languages), "summary": summary})
     here = {row["name"] for row in rows}
     for name, known in KNOWN.items():
@@ -65,10 +78,14 @@ def list_corpora(data: str | None, as_json: bool) -> None:
 def check(name: str, direction: str, data: str | None, as_json: bool) -> None:
     """Read a corpus as a run would, and say what is in it.
 
-    NAME is a corpus in the folder, a path, or `synthetic`; it may be left out where there is only one.
+    NAME is a corpus in the folder, a path, or one that is made (`synthetic`, `copy`, `reverse`, `recall`); it may be
+    left out where the folder has only one.
     """
+    from t2bench.quality.prepare import find_corpus
+    from t2bench.spec.quality import CorpusSpec
+
     with common.user_errors():
-        corpus = _corpus(name, direction, data)
+        corpus = find_corpus(CorpusSpec(name=name, direction=direction), data)
     facts = {**corpus.record(), "known_text": _known_text(corpus), "overlap": _overlap(corpus)}
     if as_json:
         click.echo(json.dumps(facts, indent=1))
@@ -107,19 +124,6 @@ def get(name: str, mirrors: tuple[str, ...], data: str | None) -> None:
         root = data_home(data)
         folder = get_multi30k(root, urls=mirrors, say=say) if name == "multi30k" else get_lohelp(root, say=say)
     click.echo(str(folder))
-
-
-def _corpus(name: str, direction: str, data: str | None) -> Corpus:
-    from t2bench.quality.catalogue import SYNTHETIC, locate
-    from t2bench.quality.corpora import read_corpus
-    from t2bench.quality.errors import DataError
-    from t2bench.quality.language import LanguageSpec, make_corpus
-
-    if name != SYNTHETIC:
-        return read_corpus(locate(name, data), direction=direction)
-    if direction not in ("", "svo-sov", "sov-svo"):
-        raise DataError(f"the synthetic language has svo-sov and sov-svo, not {direction}")
-    return make_corpus(LanguageSpec(reverse=direction == "sov-svo"))
 
 
 def _known_text(corpus: Corpus) -> bool | None:

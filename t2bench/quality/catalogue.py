@@ -11,7 +11,6 @@ from t2bench.quality.errors import DataError
 from t2bench.spec.errors import did_you_mean, listing, printable
 
 DATA_VARIABLE = "T2BENCH_DATA"
-SYNTHETIC = "synthetic"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

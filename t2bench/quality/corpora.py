@@ -33,8 +33,8 @@ class Pairs:
         name: of the split, for example `test_2016_flickr`.
         source: sentences to translate.
         target: their translations, in the same order.
-        source_sha256: of the source file's bytes.
-        target_sha256: of the target file's bytes.
+        source_sha256: of the source file's bytes; of text in no file, of the bytes that a file of it would have.
+        target_sha256: likewise.
     """
 
     name: str
@@ -45,6 +45,25 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.source)
+
+
+def made_pairs(name: str, source: Sequence[str], target: Sequence[str]) -> Pairs:
+    """Sentences that are in no file."""
+    source_hash, target_hash = (
+        hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest() for lines in (source, target)
+    )
+    return Pairs(
+        name=name,
+        source=tuple(source),
+        target=tuple(target),
+        source_sha256=source_hash,
+        target_sha256=target_hash,
+    )
+
+
+def part_name(test: str, low: int, high: int, kind: str = "") -> str:
+    """Name of a part of a test set: `test[31-60]` by source words, `test[d1-8]` by another kind of number."""
+    return f"{test}[{kind}{low}-{high}]"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,16 +16,14 @@ whether a model works, not how well it translates.
 
 from __future__ import annotations
 
-import hashlib
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from t2bench.quality.catalogue import SYNTHETIC
-from t2bench.quality.corpora import Corpus, Pairs
+from t2bench.quality.corpora import Corpus, Pairs, made_pairs, part_name
 from t2bench.quality.errors import DataError
 from t2bench.quality.grammar import Sentence, draw_sentence, source_words, target_words
 from t2bench.quality.lexicon import Lexicon, make_lexicon
+from t2bench.spec.quality import LANGUAGE
 
 SOURCE, TARGET = "svo", "sov"
 SHORTEST = 4  # words: article, noun, verb, stop
@@ -64,7 +62,7 @@ class LanguageSpec:
     reverse: bool = False
 
 
-EXTRAPOLATION: dict[str, Lengths] = {"test_4_20": (4, 20), "test_21_40": (21, 40), "test_41_80": (41, 80)}
+EXTRAPOLATION: dict[str, Lengths] = {part_name("test", *words): words for words in ((4, 20), (21, 40), (41, 80))}
 
 
 def make_corpus(spec: LanguageSpec) -> Corpus:
@@ -91,7 +89,7 @@ def make_corpus(spec: LanguageSpec) -> Corpus:
     train = _draw(spec, lexicon, "train", spec.train, spec.lengths, seen)
     languages = (TARGET, SOURCE) if spec.reverse else (SOURCE, TARGET)
     return Corpus(
-        name=SYNTHETIC,
+        name=LANGUAGE,
         source_language=languages[0],
         target_language=languages[1],
         train=train,
@@ -140,14 +138,4 @@ def _draw(spec: LanguageSpec, lexicon: Lexicon, name: str, count: int, lengths: 
         svo.append(text)
         sov.append(" ".join(target_words(sentence)))
     source, target = (sov, svo) if spec.reverse else (svo, sov)
-    return Pairs(
-        name=name,
-        source=tuple(source),
-        target=tuple(target),
-        source_sha256=_sha256(source),
-        target_sha256=_sha256(target),
-    )
-
-
-def _sha256(lines: Sequence[str]) -> str:
-    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+    return made_pairs(name, source, target)

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from t2bench.cli.data import command
 from t2bench.quality import fetch
+from t2bench.spec.quality import MADE
 
 
 def call(*arguments):
@@ -22,7 +23,7 @@ def test_list_tells_what_is_here_and_what_can_be_had(folder):
     assert "corpus       here: de, en" in result.stdout
     assert "multi30k     t2bench data get multi30k" in result.stdout
     rows = json.loads(call("list", "--data", str(root.parent), "--json").stdout)["corpora"]
-    assert [row["name"] for row in rows] == ["synthetic", "corpus", "multi30k", "lohelp"]
+    assert [row["name"] for row in rows] == [*MADE, "corpus", "multi30k", "lohelp"]
 
 
 def test_check_reads_what_a_run_would(folder):
@@ -43,6 +44,25 @@ def test_the_synthetic_language_is_labelled():
     assert result.stdout.startswith("synthetic (SYNTHETIC), sov-svo: synthetic language of seed 0")
 
 
+@pytest.mark.parametrize("task", ["copy", "reverse", "recall"])
+def test_the_tasks_are_labelled_and_need_no_folder(task):
+    result = call("check", task)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(
+        f"{task} (SYNTHETIC), in-out: synthetic task {task} of seed 0, 20000 training pairs"
+    )
+    assert "source sentences are in train too" in result.stdout
+    assert all(f"]: {count} source" not in result.stdout for count in range(1, 9))
+
+
+def test_a_folder_with_the_name_of_a_built_in_corpus_is_had_by_its_path(folder):
+    root = folder(name="copy")
+    listed = call("list", "--data", str(root.parent)).stdout
+    assert f"{root} (by its path only: the name is that of a built-in corpus)" in listed
+    assert call("check", "copy", "--data", str(root.parent)).stdout.startswith("copy (SYNTHETIC)")
+    assert call("check", str(root)).stdout.startswith("copy, en-de: en to de text of copy")
+
+
 def test_text_of_a_known_name_is_compared(folder):
     result = call("check", str(folder(name="multi30k")))
     assert "text: not what `t2bench data get` makes" in result.stdout
@@ -53,7 +73,7 @@ def test_text_of_a_known_name_is_compared(folder):
     [
         (["check", "corpse"], "no corpus corpse in {data}, did you mean corpus? (--data DIR"),
         (["check", "corpus", "--direction", "en-fr"], "no direction en-fr, did you mean en-de?"),
-        (["check", "synthetic", "--direction", "en-de"], "the synthetic language has svo-sov and sov-svo, not en-de"),
+        (["check", "synthetic", "--direction", "en-de"], "synthetic: no direction en-de; there is svo-sov, sov-svo"),
         (["get", "multi30"], "no corpus multi30 to fetch, did you mean multi30k?"),
     ],
 )
