@@ -97,7 +97,8 @@ def of_scores(scores_NV: Tensor, labels_N: Tensor, *, smoothing: float = 0.0, vo
     if not smoothing:
         return entropy
     # How far the label's score is above the mean: what smoothing moves from the label to all.
-    above_N = scores_NV.gather(1, labels_N.clamp(min=0)[:, None])[:, 0] - scores_NV[:, :vocab].mean(dim=-1)
+    real_NV = scores_NV if vocab in (None, scores_NV.shape[1]) else scores_NV[:, :vocab]
+    above_N = scores_NV.gather(1, labels_N.clamp(min=0)[:, None])[:, 0] - real_NV.mean(dim=-1)
     counts_N = labels_N != IGNORE
     return entropy + smoothing * torch.where(counts_N, above_N, 0.0).sum() / counts_N.sum()
 

@@ -1,0 +1,47 @@
+"""Checkpoint: one file that is either whole or not there, holding tensors and plain values only."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FORMAT = 1
+
+
+def write(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint. Whatever happens meanwhile, the path holds the old one or the new one, whole.
+
+    Args:
+        path: of the file; its folder exists.
+        state: tensors, numbers, strings, None, and lists and dictionaries of them.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read what `write` wrote, onto the host.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or of another version.
+    """
+    with path.open("rb") as file:
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch has no error of its own for a bad file: all kinds come out of its parts
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"{path}: damaged checkpoint: {reason[:200]}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ValueError(f"{path}: no checkpoint of this version of t2bench")
+    return state
