@@ -52,14 +52,15 @@ def changed(model: Transformer | Own, batch: Batch, name: str, where: Tensor | s
 def causality(model: Transformer | Own, batch: Batch, allowed: float) -> Check:
     """Changing all tokens from a position on leaves earlier logits alone, and does change later ones.
 
-    At two positions without a common divisor: one is inside of any block that code may look ahead in. Arguments as in
-    `property_checks`; a user's own module will do.
+    At two positions without a common divisor: one is inside of any block that code may look ahead in. A prefix may look
+    ahead, so both are behind it. Arguments as in `property_checks`; a user's own module will do.
     """
     length = batch["tokens"].shape[1]
-    third = (length - 1) // 3
+    start = int(batch["prefix"].max()) if "prefix" in batch else 0
+    third = (length - start - 1) // 3
     before_BTV = logits(model, batch)
     found = []
-    for cut in (third + 1, 2 * third + 1):
+    for cut in (start + third + 1, start + 2 * third + 1):
         after_BTV = logits(model, changed(model, batch, "tokens", slice(cut, None)))
         if cut < length and torch.equal(after_BTV[:, cut:], before_BTV[:, cut:]):
             return Check(name="causality", passed=False, detail="changing tokens changes no logits, not even their own")
