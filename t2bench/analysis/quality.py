@@ -198,4 +198,10 @@ def _curves(found: Mapping[str, Sequence[Training]]) -> Iterable[Curve]:
     for group, members in found.items():
         for training in members:
             if training.curve:
-                yield Curve(group=group, variant=training.variant, seed=training.seed, points=training.curve)
+                yield Curve(
+                    group=group,
+                    variant=training.variant,
+                    seed=training.seed,
+                    points=training.curve,
+                    finished=training.finished,
+                )

@@ -203,12 +203,16 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Curve:
-    """One training: points with `step`, `tokens`, `time_s`, `val_bleu`, `val_loss`, ... as far as they are known."""
+    """One training: points with `step`, `tokens`, `time_s`, `val_bleu`, `val_loss`, ... as far as they are known.
+
+    `finished` is False for one that broke down on the way.
+    """
 
     group: str
     variant: str
     seed: int
     points: tuple[Mapping[str, float], ...]
+    finished: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -36,7 +36,7 @@ def render(run: Run, analysis: Analysis) -> str:
     """A run's tables, one `table` environment each."""
     content = build(run, analysis)
     lines = [f"% {name}: {escape_comment(value)}" for name, value in facts(run).items()]
-    for table in (*content.speed, *content.memory, *content.scaling, *content.ladder):
+    for table in (*content.quality, *content.speed, *content.memory, *content.scaling, *content.ladder):
         lines += ["", *_table(table)]
     for heading, endings in (("Failed or unfinished", content.failures), ("Not measured", content.refusals)):
         for which, word, reason in endings:

@@ -194,8 +194,9 @@ def name_lines(axes: Axes, ends: Sequence[tuple[str, int, float]]) -> None:
     """
     if not ends:
         return
-    low, high = (math.log(limit) for limit in axes.get_ylim())
-    placed = sorted(((math.log(value) - low) / (high - low), name, index) for name, index, value in ends)
+    place = math.log if axes.get_yscale() == "log" else float
+    low, high = (place(limit) for limit in axes.get_ylim())
+    placed = sorted(((place(value) - low) / (high - low), name, index) for name, index, value in ends)
     gap = min(0.066, 1.0 / len(placed))
     heights = _spread([height for height, _, _ in placed], gap)
     for height, (_, name, index) in zip(heights, placed, strict=True):

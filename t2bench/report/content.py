@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from t2bench.analysis.results import Analysis
 from t2bench.records import Run
-from t2bench.report import facts, tables, utilisation, words
+from t2bench.report import facts, quality, quality_costs, tables, utilisation, words
 from t2bench.report import verdict as sentences
 from t2bench.report.latency import latency
 from t2bench.report.table import Table
@@ -26,6 +26,7 @@ class Content:
         subject: what was measured: model, tokens, text, threads.
         verdict: sentences, the most important first.
         speed, memory, scaling, ladder: tables of each chapter; empty where there is nothing to show.
+        quality: tables of translations; `samples`: translations side by side, for the report files.
         failures: (case or cases, status, reason) of what was not expected.
         refusals: likewise for what was: refusals, exclusions, predicted OOM.
         warnings: plain words, what a reader must know.
@@ -40,6 +41,8 @@ class Content:
     memory: tuple[Table, ...]
     scaling: tuple[Table, ...]
     ladder: tuple[Table, ...]
+    quality: tuple[Table, ...]
+    samples: tuple[Table, ...]
     failures: tuple[tuple[str, str, str], ...]
     refusals: tuple[tuple[str, str, str], ...]
     warnings: tuple[str, ...]
@@ -53,17 +56,29 @@ def build(run: Run, analysis: Analysis) -> Content:
     return Content(
         title=facts.title(run),
         subject=facts.subject(run),
-        verdict=sentences.verdict(view),
+        verdict=_verdict(view),
         speed=tuple(table for series in view.series for table in _speed(view, series)),
         memory=tuple(table for series in view.series if (table := tables.memory(view, series)) is not None),
         scaling=tuple(table for series in view.series if (table := tables.scaling(view, series)) is not None),
         ladder=tables.ladder(view),
+        quality=(
+            *quality.boards(analysis.quality),
+            *quality_costs.costs(analysis.quality),
+            *quality.buckets(analysis.quality),
+        ),
+        samples=(*quality.sentence_tests(analysis.quality), *quality_costs.samples(analysis.quality)),
         failures=tables.endings(view, expected=False),
         refusals=tables.endings(view, expected=True),
         warnings=words.warnings(view),
         further_warnings=words.further_warnings(view),
         honesty=(*utilisation.lines(view), *facts.honesty(run, analysis)),
     )
+
+
+def _verdict(view: View) -> tuple[str, ...]:
+    """What was translated comes before how fast it was; a run that timed nothing says nothing about speed."""
+    translated = quality.verdict(view.analysis.quality)
+    return (*translated, *(sentences.verdict(view) if view.series or not translated else ()))
 
 
 def _speed(view: View, series: str) -> list[Table]:

@@ -50,6 +50,9 @@ def _mapping(run: Run, key: str) -> Mapping[str, Any]:
 def honesty(run: Run, analysis: Analysis) -> tuple[str, ...]:
     """What a careful reader asks first, in a few short lines."""
     rounds = [len(set(r.turns.get("round", ()))) for r in run.records if r.pass_ == "time" and r.turns.get("round")]
+    trained = sum(r.pass_ == "quality" for r in run.records)
+    if trained and not analysis.launches:
+        return tuple(filter(None, [f"{trained} trainings, each from a seed of its own", fingerprint(run)]))
     plural = "launch" if analysis.launches == 1 else "launches"
     behind = f"{analysis.launches} {plural}"
     if rounds:

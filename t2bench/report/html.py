@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 
 from t2bench.analysis.results import Analysis
 from t2bench.records import Run
-from t2bench.report import canvas, cases, facts, figures, headline, plots, safe
+from t2bench.report import canvas, cases, facts, figures, headline, plots, quality_plots, safe
 from t2bench.report.canvas import Plot
 from t2bench.report.content import build
 from t2bench.report.view import View
@@ -41,6 +41,7 @@ class Pictures:
     ladder: tuple[Plot, ...]
     phases: tuple[Plot, ...]
     samples: tuple[Plot, ...]
+    quality: tuple[Plot, ...]
 
 
 def render(run: Run, analysis: Analysis) -> str:
@@ -119,6 +120,7 @@ def _pictures(view: View) -> Pictures:
         ladder=tuple(plot for plot in steps if plot is not None),
         phases=drawn(figures.phases, "phases", _MAX_DETAILED),
         samples=drawn(figures.samples, "samples", _MAX_DETAILED),
+        quality=quality_plots.plots(view),
     )
 
 

@@ -24,7 +24,8 @@ def render(run: Run, analysis: Analysis) -> str:
     content = build(run, analysis)
     chapters: list[tuple[str, list[str]]] = [("Verdict", _list(content.verdict))]
     chapters += [("Failed or unfinished", _endings(content.failures))] if content.failures else []
-    for table in (*content.ladder, *content.speed, *content.memory, *content.scaling):
+    measured = (*content.ladder, *content.speed, *content.memory, *content.scaling)
+    for table in (*content.quality, *measured, *content.samples):
         chapters.append((table.title, list(_table(table))))
     chapters += [("Not measured, as expected", _endings(content.refusals))] if content.refusals else []
     warnings = (*content.warnings, *content.further_warnings)

@@ -267,7 +267,7 @@ def _value(value: object) -> str:
 def endings(view: View, *, expected: bool) -> tuple[tuple[str, str, str], ...]:
     """(which, status, reason) of the cases that are not ok; equal endings at several lengths share one line."""
     groups: dict[tuple[str, str, str], list[tuple[int, Outcome]]] = {}
-    for series, lengths in view.series.items():
+    for series, lengths in view.every_series.items():
         for length, group in lengths.items():
             for variant in (*view.variants, *view.ghosts):
                 outcome = view.outcome(group, variant)

@@ -40,7 +40,7 @@ def show(run: Run, analysis: Analysis, console: Console, report_path: str | Path
     for sentence in content.verdict[:_MAX_NOTES]:
         _wrapped(console, sentence, bullet="- " if len(content.verdict) > 1 else "")
     _more(console, len(content.verdict))
-    for table in (*content.ladder[:1], *content.speed, *content.memory, *content.scaling):
+    for table in (*content.quality, *content.ladder[:1], *content.speed, *content.memory, *content.scaling):
         _table(console, table)
     _endings(console, "Not measured, as expected", content.refusals, "dim")
     _endings(console, "Failed or unfinished", content.failures, "bold red")
@@ -88,7 +88,9 @@ def _table(console: Console, table: Table) -> None:
         room = [widths[i] for i in block]
         _row(console, [Cell(text=headings[i]) for i in block], room, table.key, "bold")
         for row in cleaned:
-            _row(console, [row[i] for i in block], room, table.key)
+            # A row that fills only other blocks is no row of this one.
+            if block == blocks[0] or any(row[i].text for i in block[1:]):
+                _row(console, [row[i] for i in block], room, table.key)
     for note in table.notes[:_MAX_NOTES]:
         _wrapped(console, note, style="dim")
     _more(console, len(table.notes))

@@ -83,6 +83,12 @@ class View:
 
     @cached_property
     def series(self) -> dict[str, dict[int, str]]:
+        """The series that are timed: those whose translations are judged have tables of their own."""
+        judged = self.analysis.quality.groups if self.analysis.quality else ()
+        return {name: groups for name, groups in self.every_series.items() if not set(groups.values()) & set(judged)}
+
+    @cached_property
+    def every_series(self) -> dict[str, dict[int, str]]:
         """Series -> length -> group id, lengths ascending, series in the order they were planned."""
         found: dict[str, dict[int, str]] = {}
         for outcome in self.analysis.outcomes:

@@ -141,6 +141,7 @@ def warnings(view: View) -> tuple[str, ...]:
     return (
         *of_run,
         *damage,
+        *_once(_of_quality(view)),
         *_once((at, text) for at, text in _of_cases(view) if not text.startswith(_TOLD_ELSEWHERE)),
     )
 
@@ -156,6 +157,12 @@ def _once(found: Iterator[tuple[str, str]]) -> list[str]:
     for where, text in found:
         told.setdefault(re.sub(r"[\d.]+", "#", text), []).append(f"{where}: {text}")
     return [lines[0] + (f" ({len(lines) - 1} more like this)" if len(lines) > 1 else "") for lines in told.values()]
+
+
+def _of_quality(view: View) -> Iterator[tuple[str, str]]:
+    for warning in view.analysis.quality.warnings if view.analysis.quality else ():
+        where, _, text = warning.partition(": ")
+        yield where, text
 
 
 def _of_cases(view: View) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 
 from t2bench.records import Metric, Record, Run
+from t2bench.spec.model import ModelSpec
 
 WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi", "tus", "ven") for b in ("ra", "so", "tin", "dal", "qu", "ne", "x")]
 
@@ -67,7 +68,7 @@ class QualityRuns:
             "ladder": list(self.ladder),
             "measure": {"launches": 3},
             "quality": {"seeds": self.seeds},
-            "variants": [{"name": name, "model": {"arch": "encdec"}} for name in self.variants],
+            "variants": [{"name": name, "model": ModelSpec(arch="encdec").to_dict()} for name in self.variants],
         }
         environment = {"run": "tiny-quality-1", "suite": suite, "plan": {"groups": plan}, "argv": ["t2bench", "run"]}
         return Run(path=path, suite=suite, environment=environment, records=tuple(records))
