@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -38,6 +39,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     with path.open("rb") as file:
         try:
+            _check_sums(file)
             state = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch has no error of its own for a bad file: all kinds come out of its parts
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -45,3 +47,12 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path}: no checkpoint of this version of t2bench")
     return state
+
+
+def _check_sums(file: IO[bytes]) -> None:
+    """Compare every part with its checksum, which torch writes and does not read, and go back to the beginning."""
+    with zipfile.ZipFile(file) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"the checksum of its part {damaged} is wrong")
+    file.seek(0)
