@@ -16,7 +16,7 @@ import numpy as np
 from t2bench.quality import batching
 from t2bench.quality.batching import EncodedPairs, Ragged, plan_batches
 from t2bench.quality.catalogue import locate
-from t2bench.quality.corpora import Corpus, Pairs, made_pairs, part_name, read_corpus
+from t2bench.quality.corpora import VALIDATION, Corpus, Pairs, made_pairs, part_name, read_corpus
 from t2bench.quality.errors import DataError
 from t2bench.quality.language import SOURCE, TARGET, LanguageSpec, make_corpus
 from t2bench.quality.tasks import SOURCE as TASK_SOURCE
@@ -36,7 +36,7 @@ class Prepared:
     Attributes:
         corpus: the text that is used: filtered, split and, if asked, lowercased.
         tokenizer: made from both sides of its training text.
-        files: name of a split -> its `EncodedPairs`, in the order of the corpus.
+        files: `train`, `val` (whatever its files are called) or the name of a test set -> its `EncodedPairs`.
         record: all that makes scores comparable, ready for JSON. `Corpus.record()` of the text as it was found or made
             (`corpus`, `synthetic`, `direction`, `description`, `splits`); what was asked for (`lowercase`, `lengths`,
             `test_lengths`, `max_length`); `tokenizer`; `batches` (of seed 0, with `source_tokens` and `target_tokens`
@@ -77,6 +77,7 @@ def prepare(spec: CorpusSpec, *, vocab: int, max_length: int, tokens: int, data:
     corpus = _cased(found, lowercase=spec.lowercase)
     if spec.name not in MADE:
         corpus = _fitting(corpus, spec)
+    corpus = replace(corpus, val=replace(corpus.val, name=VALIDATION[0]))
     tokenizer = _tokenizer(spec, corpus, vocab)
     folder.mkdir(parents=True, exist_ok=True)
     files, encoded = {}, {}
@@ -208,7 +209,7 @@ def _batches(corpus: Corpus, train: EncodedPairs, tokens: int, max_length: int) 
 
 def _used(found: Corpus, corpus: Corpus, encoded: dict[str, EncodedPairs]) -> dict[str, dict[str, Any]]:
     """What became of each split, by its name."""
-    whole = {pairs.name: len(pairs) for pairs in (found.train, found.val, *found.tests)}
+    whole = {pairs.name: len(pairs) for pairs in (found.train, *found.tests)} | {corpus.val.name: len(found.val)}
     learned = set(corpus.train.source)
     used = {}
     for pairs in (corpus.train, corpus.val, *corpus.tests):

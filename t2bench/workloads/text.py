@@ -22,6 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
+from t2bench.quality.catalogue import corpora_in
+from t2bench.quality.corpora import is_corpus
+
 SEPARATOR = 0
 MASK = 1
 _FIRST_BYTE = 2
@@ -57,7 +60,8 @@ def write_tokens(path: Path, *, vocab: int, data: Path | None, min_tokens: int) 
     Args:
         path: file to write.
         vocab: number of token ids, at least MIN_VOCAB.
-        data: folder that is searched for `*.txt` and `*.txt.gz` (UTF-8); None for the text that ships with Python.
+        data: folder that is searched for documents, `*.txt` and `*.txt.gz` (UTF-8), in it and below, except in folders
+            of parallel text. If there are none but corpora, or if it is None, the text that ships with Python is taken.
         min_tokens: length of the stream, at least. A shorter text is repeated, and the description says so.
 
     Returns:
@@ -65,16 +69,13 @@ def write_tokens(path: Path, *, vocab: int, data: Path | None, min_tokens: int) 
 
     Raises:
         ValueError: the vocabulary is too small, or a file is not UTF-8 text.
-        FileNotFoundError: the folder holds no text.
+        FileNotFoundError: there is no such folder, or it holds neither documents nor corpora.
     """
     if vocab < MIN_VOCAB:
         raise ValueError(f"vocab must be at least {MIN_VOCAB} (256 bytes, two marks, some words), got {vocab}")
     wanted_chars = min(_MAX_CHARS, max(_MIN_CHARS, _CHARS_PER_TOKEN * min_tokens))
-    documents = _take(_folder(data) if data is not None else _shipped(), wanted_chars)
-    if not documents:
-        raise FileNotFoundError(f"{data}: no text found (looked for non-empty *.txt and *.txt.gz in it and below)")
+    documents, origin = _documents(data, wanted_chars)
     ids = _tokenise(documents, vocab)
-    origin = f"text files in {data.name or data}" if data is not None else "text that ships with Python"
     description = f"{origin}: {len(documents)} documents, {len(ids)} tokens"
     if len(ids) < min_tokens:
         repeats = -(-min_tokens // len(ids))
@@ -88,6 +89,23 @@ def write_tokens(path: Path, *, vocab: int, data: Path | None, min_tokens: int) 
         tokens=len(stream),
         description=description,
     )
+
+
+def _documents(data: Path | None, wanted_chars: int) -> tuple[list[str], str]:
+    """Text, and where it is from."""
+    origin = "text that ships with Python"
+    if data is not None:
+        if not data.is_dir():
+            raise FileNotFoundError(f"{data}: no such folder")
+        found = _take(_folder(data), wanted_chars)
+        if found:
+            return found, f"text files in {data.name or data}"
+        if not corpora_in(data):
+            raise FileNotFoundError(
+                f"{data}: no text found (looked for non-empty *.txt and *.txt.gz in it and below, and for corpora)"
+            )
+        origin += f" ({data.name or data} has parallel text only)"
+    return _take(_shipped(), wanted_chars), origin
 
 
 def _tokenise(documents: list[str], vocab: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
@@ -129,8 +147,13 @@ def _shipped() -> Iterator[str]:
 
 
 def _folder(root: Path) -> Iterator[str]:
-    """Every non-empty text file below `root`, in the order of their relative paths. Line ends are kept as they are."""
+    """Every non-empty text file below `root`, in the order of their relative paths. Line ends are kept as they are.
+
+    What lies beside the files of a corpus is about them (its origin, its licence) and no document.
+    """
     found = [path for path in root.rglob("*") if path.name.endswith((".txt", ".txt.gz")) and path.is_file()]
+    corpora = {folder for folder in {path.parent for path in found} if is_corpus(folder)}
+    found = [path for path in found if path.parent not in corpora]
     for path in sorted(found, key=lambda p: p.relative_to(root).as_posix()):
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         try:

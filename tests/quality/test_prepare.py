@@ -155,6 +155,17 @@ def test_test_sets_are_split_by_source_words(corpus, prepared):
     assert [test.name for test in chosen.corpus.tests] == ["test_b[5-5]"]
 
 
+def test_the_validation_set_is_val_whatever_its_files_are_called(corpus, prepared):
+    data = corpus()
+    for language in ("cy", "fi"):
+        (data / "unseen" / f"val.{language}").rename(data / "unseen" / f"dev.{language}")
+    made = prepared(data, name="unseen", lengths=(1, 5))
+    assert list(made.files) == ["train", "val", "test_a", "test_b"]
+    assert made.corpus.val.name == "val"
+    assert "dev" in made.record["splits"]
+    assert (made.record["used"]["val"]["pairs"], made.record["used"]["val"]["left_out"]) == (10, 10)
+
+
 def test_made_corpora_are_made_as_asked(prepared):
     made = prepared(name="synthetic", pairs=200, vocab=2000, direction="sov-svo", test_lengths=((4, 8), (20, 30)))
     assert made.record["synthetic"] is True

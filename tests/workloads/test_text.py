@@ -104,6 +104,36 @@ def test_no_text_is_one_clear_error(tmp_path: Path) -> None:
         write_tokens(tmp_path / "a.npy", vocab=1000, data=tmp_path, min_tokens=1)
 
 
+def parallel(root: Path) -> Path:
+    root.mkdir(parents=True)
+    for name in ("train.en", "train.de", "val.en", "val.de", "test.en", "test.de"):
+        (root / name).write_text("a sentence\n")
+    (root / "ORIGIN.txt").write_text("a note beside a corpus is no document\n")
+    return root
+
+
+def test_documents_beside_corpora_are_taken_and_nothing_of_the_corpora(folder: Path, tmp_path: Path) -> None:
+    alone = write_tokens(tmp_path / "a.npy", vocab=1000, data=folder, min_tokens=1)
+    parallel(folder / "corpus")
+    beside = write_tokens(tmp_path / "b.npy", vocab=1000, data=folder, min_tokens=1)
+    assert beside == alone
+    assert beside.description.startswith("text files in texts: 3 documents")
+
+
+def test_a_folder_with_corpora_only_gives_the_shipped_text_and_says_so(tmp_path: Path) -> None:
+    corpus = parallel(tmp_path / "data" / "corpus")
+    shipped = write_tokens(tmp_path / "a.npy", vocab=1000, data=None, min_tokens=1)
+    for data in (corpus, corpus.parent):
+        source = write_tokens(tmp_path / "b.npy", vocab=1000, data=data, min_tokens=1)
+        assert source.sha256 == shipped.sha256
+        assert source.description.startswith(f"text that ships with Python ({data.name} has parallel text only): ")
+
+
+def test_a_missing_folder_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
+        write_tokens(tmp_path / "a.npy", vocab=1000, data=tmp_path / "nowhere", min_tokens=1)
+
+
 def test_binary_files_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"x\.txt: not UTF-8"):
