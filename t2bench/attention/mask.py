@@ -9,7 +9,7 @@ Shape letters: B batch, T query length, S key length, H query heads, G key/value
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
@@ -73,6 +73,12 @@ class Mask:
             raise ValueError("a prefix is what a causal mask does not hide; this mask is not causal")
         if self.packed is not None and (self._tensors or self.global_tokens):
             raise ValueError("within packed sequences there are only causal masks and windows")
+
+    def reordered(self, rows_B: Tensor) -> Mask:
+        """The mask of these rows (int64) of a batch that is not packed."""
+        of_rows = {name: getattr(self, name) for name in ("key_lengths_B", "prefix_lengths_B", "documents_BS")}
+        changed = {name: x.index_select(0, rows_B) for name, x in of_rows.items() if x is not None}
+        return replace(self, **changed) if changed else self
 
     @property
     def is_plain(self) -> bool:

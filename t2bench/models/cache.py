@@ -8,7 +8,8 @@
 
 Keys are kept as attention sees them, normed and rotated, for the G key/value heads only. Keys and values of the source
 are computed once. A cache holds one text a row, starting at position 0, and serves one batch. The tokens of the first
-pass see each other without a look at the buffers.
+pass see each other without a look at the buffers. Rows can change places, be repeated and be dropped (`reorder`): beam
+search goes on with some of its hypotheses, and texts that have ended need no more work.
 
 Shape letters: B batch, T new tokens, S keys, C capacity, G key/value heads, K head dim.
 """
@@ -44,6 +45,10 @@ class LayerCache(Protocol):
         """Take the new tokens' keys and values; return those that the new queries may see, (B, G, S, K) each."""
         ...
 
+    def reorder(self, rows_B: Tensor, *, same_source: bool) -> None:
+        """As `Cache.reorder`."""
+        ...
+
 
 class Cache(Protocol):
     """State of one batch that is being decoded.
@@ -68,6 +73,15 @@ class Cache(Protocol):
 
     def advance(self, num_new: int) -> None:
         """All layers have taken `num_new` tokens."""
+        ...
+
+    def reorder(self, rows_B: Tensor, *, same_source: bool = False) -> None:
+        """Row i becomes what row `rows_B[i]` was.
+
+        Args:
+            rows_B: int64, on the cache's device; more or fewer than before, if need be.
+            same_source: as many rows as before, and each has the source that it had: that part stays as it is.
+        """
         ...
 
 
@@ -109,6 +123,19 @@ class GrowingLayer:
         seen = self._seen(self._buffers)
         self._begin = self._end - self._kept_of(self._end - self._begin)
         return seen
+
+    def reorder(self, rows_B: Tensor, *, same_source: bool) -> None:
+        """See Cache."""
+        if not same_source and self.cross is not None:
+            self.cross = _selected(self.cross, rows_B)
+        if self._buffers is None:
+            return
+        kept, capacity = _selected(self._seen(self._buffers), rows_B), self._buffers[0].shape[2]
+        if len(rows_B) != len(self._buffers[0]):
+            self._move(kept, capacity)
+            return
+        for buffer_BGCK, x_BGSK in zip(self._buffers, kept, strict=True):
+            buffer_BGCK[:, :, self._begin : self._end] = x_BGSK
 
     def _kept_of(self, size: int) -> int:
         """How many of so many tokens a later query can see: it takes one place of the window itself."""
@@ -152,6 +179,13 @@ class GrowingCache:
     def advance(self, num_new: int) -> None:
         """See Cache."""
         self.length += num_new
+
+    def reorder(self, rows_B: Tensor, *, same_source: bool = False) -> None:
+        """See Cache."""
+        if not same_source and self.source is not None:
+            self.source = self.source.reordered(rows_B)
+        for layer in self.layers:
+            layer.reorder(rows_B, same_source=same_source)
 
 
 class StaticLayer:
@@ -197,6 +231,12 @@ class StaticLayer:
             else:
                 buffer_BGCK.index_copy_(2, positions_T, x_BGTK.to(buffer_BGCK.dtype))
         return (k_BGTK, v_BGTK) if positions_T is None else self.buffers
+
+    def reorder(self, rows_B: Tensor, *, same_source: bool) -> None:
+        """See Cache."""
+        self.buffers = _in_place(self.buffers, rows_B)
+        if not same_source and self.cross_buffers is not None:
+            self.cross_buffers = _in_place(self.cross_buffers, rows_B)
 
 
 class StaticCache:
@@ -248,6 +288,27 @@ class StaticCache:
         """See Cache."""
         self._next_1.add_(num_new)
         self.begun = True
+
+    def reorder(self, rows_B: Tensor, *, same_source: bool = False) -> None:
+        """See Cache; with as many rows as before, the buffers keep their place in memory."""
+        if not same_source and self.source is not None:
+            self.source = self.source.reordered(rows_B)
+        for layer in self.layers:
+            layer.reorder(rows_B, same_source=same_source)
+
+
+def _selected(pair: KeysValues, rows_B: Tensor) -> KeysValues:
+    return pair[0].index_select(0, rows_B), pair[1].index_select(0, rows_B)
+
+
+def _in_place(buffers: KeysValues, rows_B: Tensor) -> KeysValues:
+    """The rows given in the same buffers, if these have as many."""
+    selected = _selected(buffers, rows_B)
+    if len(rows_B) != len(buffers[0]):
+        return selected
+    for buffer_BGCK, x_BGCK in zip(buffers, selected, strict=True):
+        buffer_BGCK.copy_(x_BGCK)
+    return buffers
 
 
 def kept_windows(spec: ModelSpec) -> list[int | None]:

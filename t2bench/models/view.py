@@ -41,6 +41,12 @@ class View:
     full_mask: Mask
     lengths: tuple[int, ...] = ()
 
+    def reordered(self, rows_B: Tensor) -> View:
+        """The view of these rows (int64) of the batch."""
+        full_mask = self.full_mask.reordered(rows_B)
+        mask = full_mask if self.mask is self.full_mask else self.mask.reordered(rows_B)
+        return replace(self, mask=mask, full_mask=full_mask)
+
     def mask_of_source(self, source: View) -> Mask:
         """What these tokens see of a source that was read in the view given."""
         if not source.lengths:
