@@ -95,10 +95,10 @@ def test_two_updates_written_out(
                 if optimizer == "adam":
                     g = g + decay * p
                 else:
-                    p -= rate * decay * p
-                m += (1 - 0.9) * (g - m)
-                v += (1 - 0.98) * (g * g - v)
-                p -= rate * (m / (1 - 0.9**step)) / ((v / (1 - 0.98**step)).sqrt() + 1e-9)
+                    p.sub_(rate * decay * p)
+                m.add_((1 - 0.9) * (g - m))
+                v.add_((1 - 0.98) * (g * g - v))
+                p.sub_(rate * (m / (1 - 0.9**step)) / ((v / (1 - 0.98**step)).sqrt() + 1e-9))
         progress = made.advance(step, max_s=60)
         assert progress.step == step
         assert progress.lr == pytest.approx(RATES[schedule][step - 1])
@@ -252,7 +252,7 @@ def test_a_damaged_or_foreign_checkpoint_is_refused_and_changes_nothing(tmp_path
         with pytest.raises(ValueError, match="damaged"):
             fresh.load(path)
     path.write_bytes(whole)
-    with pytest.raises(ValueError, match="another training: seed"):
+    with pytest.raises(ValueError, match="another training: batches, seed differ"):
         trainer(seed=9).load(path)
     with pytest.raises(ValueError, match="another training: recipe differ"):
         trainer(recipe=replace(RECIPE, lr=1.0)).load(path)
