@@ -175,7 +175,7 @@ def bleu_of(statistics: Ints, *, effective_order: bool = False) -> Floats:
     matches = np.where(correct > 0, correct, 0.5 ** np.cumsum(correct == 0, axis=-1))
     missing = 0.0 if effective_order else -np.inf
     logs = np.log(100 * matches / np.maximum(total, 1), where=there, out=np.full(total.shape, missing))
-    orders = np.maximum(there.sum(axis=-1), 1) if effective_order else _ORDERS
+    orders = np.maximum(there.sum(axis=-1), 1)  # a missing one counts as nothing, or has made the score 0
     penalty = np.minimum(1.0, np.exp(1 - reference / np.maximum(length, 1)))[..., 0]
     return np.where(correct.any(axis=-1), penalty * np.exp(logs.sum(axis=-1) / orders), 0.0)
 

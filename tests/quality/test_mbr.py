@@ -34,6 +34,7 @@ def test_utilities_are_sentence_scores_of_sacrebleu(utility):
     @settings(max_examples=150, deadline=None)
     @given(SAMPLES)
     @example(["", "", "a"])
+    @example(["a-\n", "a", "a -"])
     @example(["a a a a a a a", "a a", "a b a b a b a b"])
     def check(samples):
         wanted = [[SENTENCE[utility](output, reference) for reference in samples] for output in samples]
@@ -73,6 +74,11 @@ def test_what_was_drawn_twice_counts_twice(utility):
 @pytest.mark.parametrize("utility", ["chrf", "bleu"])
 def test_the_first_of_equals_is_chosen(utility):
     assert choose([["a b c d", "a b c d"], ["x"], ["", ""], ["a b c d e", "v w x y z"]], utility) == [0, 0, 0, 0]
+
+
+def test_rounding_does_not_choose_among_equals():
+    ring = ["b c d", "d e f", "f a b", "a b c", "c d e", "e f a"]  # each shares as much with the others as any
+    assert choose([ring], "bleu") == [0]
 
 
 def test_the_two_utilities_can_disagree():
