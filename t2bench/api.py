@@ -46,7 +46,8 @@ def run(
         device: `auto`, `cpu` or `cuda`.
         only: glob on case ids or variant names; the other cases are left out.
         overrides: `key=value` changes to the suite, as `--set` takes them.
-        data: folder with text files for the token streams; `T2BENCH_DATA` or Python's own texts if None.
+        data: folder of your data: corpora are folders in it (or itself), its text files make the token streams. None
+            for `T2BENCH_DATA`; without either, the text that ships with Python and the corpora of `t2bench data list`.
         directory: run directory; None chooses `results/<suite>/<time>`, or continues an unfinished run there.
         fresh: never continue an earlier run.
         threads: threads of each measured process; None for all allowed physical cores but one.
@@ -75,7 +76,7 @@ def run(
         directory=None if directory is None else Path(directory),
         fresh=fresh,
         only=only,
-        data=None if data is None else Path(data),
+        data=None if data is None else Path(data).expanduser(),
         threads=threads,
         isolation=isolation or default_isolation(),
         max_time_s=max_time_s,

@@ -58,7 +58,8 @@ def suite_options(function: Command) -> Command:
                 "--data",
                 metavar="DIR",
                 envvar="T2BENCH_DATA",
-                help="Folder with .txt or .txt.gz documents [default: the texts that ship with Python].",
+                help="Folder of your data: .txt or .txt.gz documents, and corpora as folders in it "
+                "[default: the texts that ship with Python].",
             ),
             click.option(
                 "--threads",
