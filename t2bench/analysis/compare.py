@@ -18,6 +18,7 @@ from t2bench.analysis.effects import NOT_PAIRED_RUNS, Pair, exact_effect, unpair
 from t2bench.analysis.estimates import memory_metrics, timed_metrics
 from t2bench.analysis.index import Index
 from t2bench.analysis.outcomes import outcomes
+from t2bench.analysis.quality_compare import between_runs, between_variants, other_recipes
 from t2bench.analysis.results import Comparison, ComparisonRow, Effect, Interval, Outcome
 from t2bench.analysis.trust import weighed
 from t2bench.records import Run
@@ -53,17 +54,21 @@ def compare(
 def _by_run(baseline: Index, candidate: Index) -> Comparison:
     groups = {case: group for index in (baseline, candidate) for group, cases in index.groups.items() for case in cases}
     endings = tuple({outcome.case: outcome for outcome in outcomes(index)} for index in (baseline, candidate))
+    translated = between_runs(baseline, candidate)
+    judged = {row.case for row in translated}
     rows = [
         row
         for case, group in groups.items()
         for row in _rows_of_case(baseline, candidate, group, case, _missing(case, *endings))
+        if row.metric or case not in judged
     ]
     return Comparison(
         baseline=baseline.run.id,
         candidate=candidate.run.id,
         rows=_explained(_with_verdicts(rows), candidate, baseline),
         differences=differences(baseline.run.environment, candidate.run.environment),
-        redefined=tuple(_redefined(baseline, candidate)),
+        redefined=(*_redefined(baseline, candidate), *other_recipes(baseline, candidate)),
+        quality=translated,
     )
 
 
@@ -182,9 +187,12 @@ def _by_variant(index: Index, reference: str | None) -> Iterator[Comparison]:
         raise ValueError(f"{index.run.id} has no variant {chosen}; it has {', '.join(names) or 'none'}")
     for variant in names:
         if variant != chosen:
+            translated = between_variants(index, variant, chosen)
+            known = {row.case for row in translated}
             rows = [row for group in index.groups for row in _rows_of_pair(index, group, variant, chosen)]
+            rows = [row for row in rows if row.metric or row.case not in known]
             judged = _explained(_with_verdicts(rows), index, index, chosen)
-            yield Comparison(baseline=chosen, candidate=variant, rows=judged)
+            yield Comparison(baseline=chosen, candidate=variant, rows=judged, quality=translated)
 
 
 def _rows_of_pair(index: Index, group: str, variant: str, reference: str) -> Iterator[ComparisonRow]:

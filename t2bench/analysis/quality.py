@@ -40,6 +40,11 @@ def quality(index: Index) -> Quality | None:
     )
 
 
+def boards_of(index: Index) -> list[Board]:
+    """Every table of a run, without what the details files add."""
+    return _boards(index, {group: trainings(index, group) for group in index.groups if index.is_quality(group)})
+
+
 def _boards(index: Index, found: Mapping[str, Sequence[Training]]) -> list[Board]:
     """Every table, primary ones first within their group."""
     made = []
@@ -91,6 +96,9 @@ def board(index: Index, scope: Scope, members: Sequence[Training], *, primary: b
         scope=scope,
         primary=primary,
         reference=index.reference,
+        margin=margin,
+        agrees_by=agrees,
+        why_not=why_not,
         arms=tuple(arms.values()),
         claims=claims,
         rungs=_rungs(index, arms, margin, agrees, why_not),

@@ -169,17 +169,39 @@ class Board:
         floors: name -> BLEU that needs no model: `copy` the source, `retrieval` of the nearest training sentence.
         claims: variant -> against the reference.
         rungs: steps of the ladder, each against the one before.
+        margin, agrees_by: as in `Claim`.
+        why_not: why no verdict may rest on these scores; empty if one may.
         notes: what a reader of the table must know.
     """
 
     scope: Scope
     primary: bool
     reference: str
+    margin: float
+    agrees_by: str
     arms: tuple[Arm, ...]
     claims: Mapping[str, Claim]
     rungs: tuple[Claim, ...] = ()
     floors: Mapping[str, float] = field(default_factory=dict)
+    why_not: str = ""
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QualityRow:
+    """One variant on one test set on two sides, in BLEU.
+
+    Attributes:
+        claim: candidate against baseline; None if either is missing or the two may not be compared.
+        note: why there is no claim, in one line.
+    """
+
+    case: str
+    scope: Scope
+    baseline: Spread | None
+    candidate: Spread | None
+    claim: Claim | None
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

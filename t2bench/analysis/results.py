@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from t2bench.analysis.quality_results import Quality
+    from t2bench.analysis.quality_results import Quality, QualityRow
 
 Verdict = Literal["lower", "higher", "not distinguishable", "undecidable"]
 
@@ -240,6 +240,7 @@ class Comparison:
         candidate: likewise.
         differences: what differs between the two machines, installations or protocols, in words.
         redefined: variants and cases that bear one name and are two things, in words: their rows compare both changes.
+        quality: translations, on every test set.
     """
 
     baseline: str
@@ -247,6 +248,7 @@ class Comparison:
     rows: tuple[ComparisonRow, ...]
     differences: tuple[str, ...] = ()
     redefined: tuple[str, ...] = ()
+    quality: tuple[QualityRow, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -71,6 +71,7 @@ def command(
         shown = [replace(one, candidate=f"{one.candidate} (ANOTHER MACHINE)") for one in shown]
     _print(shown, "json" if as_json else format_, by=chosen, no_color=no_color)
     decided = any(row.effect is not None for one in shown for row in one.rows)
+    decided = decided or any(row.claim is not None for one in shown for row in one.quality)
     if not decided:
         click.echo("t2bench: nothing to compare: no metric was measured on both sides", err=True)
     sys.exit(common.GOOD if decided else common.INCONCLUSIVE)

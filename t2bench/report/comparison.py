@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from t2bench.analysis.results import Comparison, ComparisonRow, Interval
-from t2bench.report import units
+from t2bench.report import quality, units
 from t2bench.report.table import Cell, Table, Tone
 
 # What a comparison shows unless it is asked for more.
@@ -60,10 +60,40 @@ def tables(comparison: Comparison) -> tuple[Table, ...]:
         # Missing ones first: nobody should find at the end that half of the cases are not there.
         members.sort(key=lambda row: row.effect is not None)
         made.append(_metric_table(f"{title}: {metric}", members, comparison.candidate))
+    made += _quality(comparison, title)
     if comparison.differences:
         heading = f"{title}: what differs around them"
         made.append(_lines(heading, "fact: baseline -> candidate", comparison.differences))
     return tuple(made)
+
+
+def _quality(comparison: Comparison, title: str) -> list[Table]:
+    """A table per test set and decoding, so that no two scores of different text stand in one."""
+    made = []
+    for scope in dict.fromkeys(row.scope for row in comparison.quality):
+        rows = [row for row in comparison.quality if row.scope == scope]
+        cells = []
+        for row in rows:
+            sides = (side.interval if side is not None else None for side in (row.baseline, row.candidate))
+            difference = row.claim.difference if row.claim is not None else None
+            cells.append(
+                (
+                    Cell(text=row.case.removesuffix(f"/{comparison.candidate}")),
+                    *(Cell(text=quality.points(side), order=side.value if side else None) for side in sides),
+                    Cell(text=quality.points(difference, "+") if difference else ""),
+                    quality.told(row.claim, row.note),
+                )
+            )
+        columns = ("case", "baseline", "candidate", "difference", "candidate is")
+        made.append(
+            Table(
+                title=f"{title}: BLEU, {quality.named(scope)}",
+                columns=columns,
+                rows=tuple(cells),
+                notes=(f"BLEU {scope.signature or 'signature n/a'}; means over seeds with 95 % intervals.",),
+            )
+        )
+    return made
 
 
 def _lines(title: str, column: str, lines: Sequence[str]) -> Table:
@@ -162,6 +192,13 @@ def flat(comparison: Comparison) -> list[tuple[Any, ...]]:
         names = (comparison.baseline, comparison.candidate, row.case, row.metric, row.unit)
         mde = effect.mde if effect and units.known(effect.mde) else None
         rows.append((*names, *numbers, mde, *verdict, row.note, row.cause))
+    for each in comparison.quality:
+        sides = [side.interval if side is not None else None for side in (each.baseline, each.candidate)]
+        numbers = [getattr(side, end) if side else None for side in (*sides, None) for end in ("value", "low", "high")]
+        claim = each.claim
+        judged = (claim.verdict, claim.paired, False, False) if claim is not None else (None, None, None, None)
+        names = (comparison.baseline, comparison.candidate, each.case, f"bleu ({quality.named(each.scope)})", "1")
+        rows.append((*names, *numbers, None, *judged, each.note or (claim.why if claim else ""), ""))
     return rows
 
 

@@ -179,6 +179,17 @@ def _verdict_cell(board: Board, arm: Arm, claim: Claim | None) -> Cell:
     return Cell(text=_WORDS[claim.verdict], tone=_TONES.get(claim.verdict, "even"))
 
 
+def told(claim: Claim | None, note: str = "") -> Cell:
+    """A claim, or why there is none, as one cell."""
+    if claim is None:
+        return Cell(text=note or units.NA, tone="muted")
+    seen = (
+        f"could resolve {claim.resolves:.1f}" if claim.verdict == "unresolved" and units.known(claim.resolves) else ""
+    )
+    why = "; ".join(filter(None, [claim.why, seen]))
+    return Cell(text=_WORDS[claim.verdict] + _aside(why), tone=_TONES.get(claim.verdict, "even"))
+
+
 def _notes(board: Board, *, first: bool) -> list[str]:
     """The first table also says what all of them have in common."""
     scope = board.scope

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from t2bench.analysis.quality_results import Board, Cost, Example, Quality
 from t2bench.report import units
 from t2bench.report.quality import named
-from t2bench.report.table import Cell, Table
+from t2bench.report.table import Cell, Table, Tone
 
 TARGET_WORDS = {
     "time_to_quality_s": "time to target",
@@ -94,14 +94,22 @@ def _examples(board: Board, kind: str, found: Sequence[Example]) -> Table:
         line = str(example.row + 1)
         if example.gain is not None:
             line = f"{line} ({example.variant} {example.gain:+.0f})"
-        texts = [("source", example.source), ("reference", example.reference), *example.outputs.items()]
-        shown = [(who, text) for who, text in texts if text or who in example.outputs]
+        texts = [("source", example.source), ("reference", example.reference)]
+        shown = [*filter(lambda pair: pair[1], texts), *_equal_together(example.outputs)]
         for place, (who, text) in enumerate(shown):
-            tone = "muted" if who in ("source", "reference") and who not in example.outputs else ""
+            tone: Tone = "muted" if (who, text) in texts else ""
             name = Cell(text=line if place == 0 else "", order=example.row)
-            rows.append((name, Cell(text=who, tone="muted"), Cell(text=text or "(empty)", tone=tone)))  # type: ignore[arg-type]
+            rows.append((name, Cell(text=who, tone="muted"), Cell(text=text or "(empty)", tone=tone)))
     seed = f"Seed {found[0].seed}; line of {found[0].test}."
     if found[0].gain is not None:
         seed += f" In brackets: chrF of the sentence above or below {board.reference}'s. The extremes, not the rule."
     title = f"{kind}: {named(board.scope)}"
     return Table(title=title, columns=("line", "who", "text"), rows=tuple(rows), notes=(seed,), key=3)
+
+
+def _equal_together(outputs: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(variants, their common translation): equal ones share a line."""
+    by_text: dict[str, list[str]] = {}
+    for variant, text in outputs.items():
+        by_text.setdefault(text, []).append(variant)
+    return [(", ".join(names), text) for text, names in by_text.items()]

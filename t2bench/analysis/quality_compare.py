@@ -1,0 +1,109 @@
+"""Translations of two runs, or of two variants: compared only where corpus, direction, test text and metric are one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from t2bench.analysis import seeds
+from t2bench.analysis.index import Index
+from t2bench.analysis.quality import boards_of
+from t2bench.analysis.quality_records import trainings
+from t2bench.analysis.quality_results import Arm, Board, Claim, QualityRow
+
+
+def between_runs(baseline: Index, candidate: Index) -> tuple[QualityRow, ...]:
+    """Every variant on every test set that either run has, with a claim where both may be compared."""
+    old, new = boards_of(baseline), boards_of(candidate)
+    rows: list[QualityRow] = []
+    for board in new:
+        twin = _twin(board, old)
+        rows += _rows(board, twin, _difference(board, twin) if twin is not None else "not in the baseline")
+    rows += [row for board in old if _twin(board, new) is None for row in _lost(board)]
+    return tuple(rows)
+
+
+def between_variants(index: Index, variant: str, reference: str) -> tuple[QualityRow, ...]:
+    """One variant against another on every test set of a run; Holm's rule over all variants of a table."""
+    found = []
+    for board in boards_of(index):
+        arms = {arm.variant: arm for arm in board.arms}
+        if variant not in arms or reference not in arms:
+            continue
+        against = [
+            seeds.claim(arm, arms[reference], margin=board.margin, agrees_by=board.agrees_by)
+            for name, arm in arms.items()
+            if name != reference
+        ]
+        judged = {each.variant: each for each in seeds.with_verdicts(against, arms, why_not=board.why_not)}
+        found.append(_row(board, arms[reference], arms[variant], variant, judged_as=judged[variant]))
+    return tuple(found)
+
+
+def other_recipes(baseline: Index, candidate: Index) -> Iterator[str]:
+    """Cases of one name that were trained or judged another way, in words."""
+    sides = []
+    for index in (baseline, candidate):
+        groups = [group for group in index.groups if index.is_quality(group)]
+        sides.append({t.record.case: t.spec for group in groups for t in trainings(index, group)})
+    for case in sides[1]:
+        if case in sides[0]:
+            before, after = sides[0][case].recipe, sides[1][case].recipe
+            for key in after.__dataclass_fields__:
+                if getattr(before, key) != getattr(after, key):
+                    yield f"case {case}: recipe.{key}: {getattr(before, key)} -> {getattr(after, key)}"
+
+
+def _twin(board: Board, others: Sequence[Board]) -> Board | None:
+    """The table of the other run that bears the same names."""
+    scope = board.scope
+    names = (scope.group, scope.test, scope.decoding)
+    found = [b for b in others if (b.scope.group, b.scope.test, b.scope.decoding) == names]
+    # Where the text under one name differs within a run, the table of the same text is the twin.
+    return next((b for b in found if b.scope == scope), found[0] if found else None)
+
+
+def _difference(board: Board, twin: Board) -> str:
+    """Why the two may not be compared, in one line; empty if they may."""
+    before, after = twin.scope.comparable, board.scope.comparable
+    changed = [f"{name}: {before[name]} -> {after[name]}" for name in after if before[name] != after[name]]
+    return f"not compared: {'; '.join(changed)}" if changed else ""
+
+
+def _rows(board: Board, twin: Board | None, note: str) -> list[QualityRow]:
+    theirs = {arm.variant: arm for arm in twin.arms} if twin is not None else {}
+    mine = {arm.variant: arm for arm in board.arms}
+    names = list(dict.fromkeys([*mine, *theirs]))
+    pairs = [name for name in names if name in mine and name in theirs and not note]
+    claims = [
+        seeds.claim(
+            mine[name], replace(theirs[name], variant=_baseline(name)), margin=board.margin, agrees_by=board.agrees_by
+        )
+        for name in pairs
+    ]
+    arms = {**mine, **{_baseline(name): arm for name, arm in theirs.items()}}
+    judged = dict(zip(pairs, seeds.with_verdicts(claims, arms, why_not=board.why_not), strict=True))
+    return [
+        replace(_row(board, theirs.get(name), mine.get(name), name, judged_as=judged.get(name)), note=note)
+        for name in names
+    ]
+
+
+def _baseline(name: str) -> str:
+    return f"{name} of the baseline"
+
+
+def _lost(board: Board) -> list[QualityRow]:
+    return [replace(_row(board, arm, None, arm.variant), note="not in the candidate") for arm in board.arms]
+
+
+def _row(
+    board: Board, baseline: Arm | None, candidate: Arm | None, variant: str, *, judged_as: Claim | None = None
+) -> QualityRow:
+    return QualityRow(
+        case=f"{board.scope.group}/{variant}",
+        scope=board.scope,
+        baseline=baseline.spreads.get("bleu") if baseline is not None else None,
+        candidate=candidate.spreads.get("bleu") if candidate is not None else None,
+        claim=judged_as,
+    )
