@@ -24,6 +24,7 @@ from t2bench.attention.verify import (
     plain,
     refused,
     verdicts,
+    with_gradients,
 )
 
 NUM_ROWS = 16
@@ -91,20 +92,10 @@ def check_rows(
         return rows_only
 
     try:
-        found = _run(whole, inputs, cotangent_BHRK, backward)
+        found = with_gradients(whole, inputs, cotangent_BHRK, backward)
     except (RuntimeError, ValueError) as error:
         return (refused(backend, error),)
-    exact = _run(by(reference.attention), [x.double() for x in inputs], cotangent_BHRK.double(), backward)
-    naive = _run(by(plain), inputs, cotangent_BHRK, backward)
+    exact = with_gradients(by(reference.attention), [x.double() for x in inputs], cotangent_BHRK, backward)
+    naive = with_gradients(by(plain), inputs, cotangent_BHRK, backward)
     what = f"{backend} at L={length}{' causal' if causal else ''} against the float64 definition"
     return tuple(verdicts(found, exact, naive, rounding or dtype, name="attention rows: {}", what=what))
-
-
-def _run(function: Attend, inputs: list[Tensor], cotangent_BHRK: Tensor, backward: bool) -> list[Tensor]:
-    """Output, and gradients of the inputs."""
-    leaves = [x.detach().requires_grad_(backward) for x in inputs]
-    out_BHRK: Tensor = function(*leaves)
-    if not backward:
-        return [out_BHRK]
-    grads = torch.autograd.grad(out_BHRK, leaves, cotangent_BHRK, materialize_grads=True)
-    return [out_BHRK.detach(), *grads]

@@ -240,15 +240,25 @@ class Problem:
     def run(self, function: Attend, inputs: Sequence[Tensor], mask: Mask, backward: bool) -> tuple[Tensor, ...]:
         """Output, and if asked gradients of q, k, v and the tables. A packed mask is given the first sequence only."""
         count = 1 if mask.packed is not None else None
-        leaves = [x.detach().requires_grad_(backward) for x in inputs]
-        q_BHTK, k_BGSK, v_BGSK = (x[:count] for x in leaves[:3])
-        scores = self.features.scores(q_BHTK, tuple(leaves[3:]), length=self.length, causal=self.causal)
-        o_BHTK = function(q_BHTK, k_BGSK, v_BGSK, mask, scores=scores)
-        if not backward:
-            return (o_BHTK.detach(),)
-        cotangent_BHTK = self.cotangent_BHTK[:count].to(o_BHTK.dtype)
-        grads = torch.autograd.grad(o_BHTK, leaves, cotangent_BHTK, materialize_grads=True)
-        return (o_BHTK.detach(), *grads)
+
+        def attended(q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, *tables: Tensor) -> Tensor:
+            q_BHTK, k_BGSK, v_BGSK = (x[:count] for x in (q_BHTK, k_BGSK, v_BGSK))
+            scores = self.features.scores(q_BHTK, tables, length=self.length, causal=self.causal)
+            return function(q_BHTK, k_BGSK, v_BGSK, mask, scores=scores)
+
+        return with_gradients(attended, inputs, self.cotangent_BHTK[:count], backward)
+
+
+def with_gradients(
+    function: Callable[..., Tensor], inputs: Sequence[Tensor], cotangent: Tensor, backward: bool
+) -> tuple[Tensor, ...]:
+    """Output, and if asked gradients of the inputs, from this gradient of the output."""
+    leaves = [x.detach().requires_grad_(backward) for x in inputs]
+    out = function(*leaves)
+    if not backward:
+        return (out.detach(),)
+    grads = torch.autograd.grad(out, leaves, cotangent.to(out.dtype), materialize_grads=True)
+    return (out.detach(), *grads)
 
 
 def _named(backend: str) -> Attend:
