@@ -114,7 +114,7 @@ def _with_documents(batch: Batch, random: np.random.Generator, *, predicts_next:
     return replace(batch, labels_BT=batch.labels_BT.masked_fill(last_BT, IGNORE), documents_BT=documents_BT)
 
 
-def arranged_placeholder(case: Case, device: torch.device) -> Batch:
+def blank(case: Case, device: torch.device) -> Batch:
     """A batch of zeros in the shapes that `arrange` makes, for predictions."""
 
     def zeros(*shape: int) -> Tensor:

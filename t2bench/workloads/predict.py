@@ -21,7 +21,7 @@ from t2bench.models.precision import PRECISIONS
 from t2bench.records import Metric
 from t2bench.spec import cost, cost_decode
 from t2bench.spec.case import Case
-from t2bench.workloads.arrange import arranged_placeholder
+from t2bench.workloads.arrange import blank
 from t2bench.workloads.attention import Attention
 from t2bench.workloads.registry import Workload, around_model, model_for
 
@@ -115,7 +115,7 @@ def _count_both(case: Case) -> tuple[Counts, Counts]:
         if model is None:
             workload = Attention(at_batch, _CPU, PRECISIONS[case.dtype].compute)
         else:
-            workload = around_model(at_batch, model, (arranged_placeholder(at_batch, _CPU),))
+            workload = around_model(at_batch, model, (blank(at_batch, _CPU),))
         return count(lambda: workload.step(lambda _: None), held=workload.held)
 
     counts = counted(case.batch)
