@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from t2bench.analysis import sentences
 from t2bench.analysis.quality_records import Training, mapping, text
 from t2bench.analysis.quality_results import Board, Claim, Example, Scope
-from t2bench.analysis.sentences import BLEU_COUNTS, SentenceTest
+from t2bench.analysis.sentences import SentenceTest
+from t2bench.quality.scoring import chrf_of
 
 Examples = list[Example]
 
 _MAX_EXTREMES = 3  # wins, and losses, of one variant
 _MAX_VARIANTS = 6
-_CHRF_COUNTS = 18
+_BLEU_COUNTS, _CHRF_COUNTS = 10, 18  # see `t2bench.quality.scoring.SentenceStatistics`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -80,18 +81,18 @@ def _output(entry: Mapping[str, Any]) -> Output:
     hypotheses = tuple(text(line) for line in _listed(entry.get("hypotheses")))
     return Output(
         hypotheses=hypotheses,
-        bleu=_counts(entry.get("bleu_stats"), BLEU_COUNTS),
+        bleu=_counts(entry.get("bleu_stats"), _BLEU_COUNTS),
         chrf=_counts(entry.get("chrf_stats"), _CHRF_COUNTS),
     )
 
 
 def _counts(rows: Any, width: int) -> NDArray[np.int64] | None:
-    """[sentences, width or more] counts; None where they are not that."""
+    """[sentences, width] counts; None where they are not that."""
     try:
         counts = np.array(_listed(rows), dtype=np.int64)
     except (TypeError, ValueError, OverflowError):
         return None
-    return counts if counts.ndim == 2 and counts.shape[1] >= width and counts.size else None
+    return counts if counts.ndim == 2 and counts.shape[1] == width and counts.size else None
 
 
 def sentence_tests(board: Board, members: Sequence[Training], files: Files) -> Board:
@@ -111,7 +112,7 @@ def _tests(claim: Claim, board: Board, members: Sequence[Training], files: Files
         theirs = _twin(mine, claim.reference, members)
         sides = [files.output(t, board.scope) for t in (mine, theirs) if t is not None]
         counts = [side.bleu for side in sides if side is not None and side.bleu is not None]
-        if len(counts) == 2 and counts[0].shape == counts[1].shape and counts[0].shape[1] == BLEU_COUNTS:
+        if len(counts) == 2 and counts[0].shape == counts[1].shape:
             found[mine.seed] = sentences.sentence_test(counts[0], counts[1])
     return found
 
@@ -166,4 +167,4 @@ def _gains(mine: Output, theirs: Output) -> NDArray[np.float64]:
         return np.zeros(0)
     if not len(mine.chrf) == len(mine.hypotheses) == len(theirs.hypotheses):
         return np.zeros(0)
-    return sentences.chrf(mine.chrf) - sentences.chrf(theirs.chrf)
+    return chrf_of(mine.chrf) - chrf_of(theirs.chrf)

@@ -109,9 +109,9 @@ class Training:
         )
 
     def _scope(self, entry: Mapping[str, Any]) -> Scope:
-        prepared = mapping(mapping(self.record.observed.get("quality")).get("corpus"))
-        corpus = prepared if not isinstance(prepared.get("corpus"), Mapping) else {**prepared, **prepared["corpus"]}
-        splits = mapping(corpus.get("splits"))
+        corpus = mapping(mapping(self.record.observed.get("quality")).get("corpus"))
+        # What was used, after lowercasing and choosing by length; not what the files held.
+        splits = mapping(corpus.get("used"))
         signatures = mapping(entry.get("signatures"))
         test = text(entry.get("test"))
         return Scope(
@@ -120,9 +120,9 @@ class Training:
             text=_hashes(splits, ("train", "val")),
             direction=text(corpus.get("direction")) or self.spec.corpus.direction,
             synthetic=bool(corpus.get("synthetic")),
-            lowercase=bool(prepared.get("lowercase", self.spec.corpus.lowercase)),
+            lowercase=bool(corpus.get("lowercase", self.spec.corpus.lowercase)),
             test=test,
-            test_text=_hashes(splits, (test,)) or _hashes(splits, (test.partition("[")[0],)),
+            test_text=_hashes(splits, (test,)),
             decoding=text(entry.get("decoding")),
             signature=text(signatures.get("bleu")),
             chrf_signature=text(signatures.get("chrf")),

@@ -1,4 +1,4 @@
-"""Two outputs for one test set, by sentence: corpus scores from summed counts, and paired tests over sentences.
+"""Two outputs for one test set, by sentence: paired tests on corpus scores from summed counts.
 
 What these tests see is the choice of the test sentences, not the noise of training: two seeds of one model often differ
 "significantly" by them. They are side information about one pair of outputs and never a claim about a variant.
@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from t2bench.analysis.results import Interval
 from t2bench.analysis.stats import CONFIDENCE, Floats
+from t2bench.quality.scoring import bleu_of
 
 RESAMPLES = 1000
-BLEU_COUNTS = 10  # length, reference length, matches of 1 to 4 words, n-grams of 1 to 4 words
-_ORDERS = 4
 _SEED = 20_240_229  # the same run gives the same report
 
 Scorer = Callable[[NDArray[np.int64]], Floats]
@@ -36,52 +35,10 @@ class SentenceTest:
     p_value: float
 
 
-def bleu(sums: NDArray[np.int64]) -> Floats:
-    """Corpus BLEU (Papineni et al. 2002) as sacreBLEU smooths it: an order without a match counts 1 / (2^k total).
-
-    Args:
-        sums: [..., 10] counts summed over sentences: length, reference length, matches of order 1 to 4, n-grams of
-            order 1 to 4.
-
-    Returns:
-        [...] scores from 0 to 100.
-    """
-    counts = np.asarray(sums, dtype=np.float64)
-    length, reference, matches, totals = counts[..., 0], counts[..., 1], counts[..., 2:6], counts[..., 6:10]
-    missed = np.cumsum((matches == 0) & (totals > 0), axis=-1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        precision = np.where(matches > 0, matches, 0.5**missed) / totals
-        brevity = np.where(length < reference, np.exp(1.0 - reference / length), 1.0)
-        score = 100.0 * brevity * np.exp(np.log(precision).mean(axis=-1))
-    # Without one 4-gram in the whole output, or without one word that is right, the score is 0.
-    return np.where((totals > 0).all(axis=-1) & (matches > 0).any(axis=-1), score, 0.0)
-
-
-def chrf(sums: NDArray[np.int64], beta: float = 2.0) -> Floats:
-    """Corpus chrF (Popovic 2015), or chrF++ with the word orders appended, as sacreBLEU averages it.
-
-    Args:
-        sums: [..., 3 x orders] counts summed over sentences: for each order n-grams of the output, of the reference,
-            and those that match.
-        beta: weight of recall.
-
-    Returns:
-        [...] scores from 0 to 100.
-    """
-    counts = np.asarray(sums, dtype=np.float64)
-    output, reference, matches = counts[..., 0::3], counts[..., 1::3], counts[..., 2::3]
-    counted = (output > 0) & (reference > 0)
-    orders = np.maximum(counted.sum(axis=-1), 1)
-    precision = np.where(counted, matches / np.maximum(output, 1), 0.0).sum(axis=-1) / orders
-    recall = np.where(counted, matches / np.maximum(reference, 1), 0.0).sum(axis=-1) / orders
-    below = beta**2 * precision + recall
-    return np.where(below > 0, 100.0 * (1 + beta**2) * precision * recall / np.where(below > 0, below, 1.0), 0.0)
-
-
 def sentence_test(
     mine: Sequence[Sequence[int]] | NDArray[np.int64],
     theirs: Sequence[Sequence[int]] | NDArray[np.int64],
-    score: Scorer = bleu,
+    score: Scorer = bleu_of,
     resamples: int = RESAMPLES,
 ) -> SentenceTest:
     """Compare two outputs; equality is tested first, since a permutation test of nothing against nothing says nothing.

@@ -233,5 +233,5 @@ class QualityRuns:
             name: {"pairs": 9, "source_sha256": f"s{name}{self.text_seed}", "target_sha256": f"t{name}{self.text_seed}"}
             for name in ("train", "val", *self.tests)
         }
-        corpus = {"corpus": self.corpus, "synthetic": self.synthetic, "direction": self.direction, "splits": splits}
+        corpus = {"corpus": self.corpus, "synthetic": self.synthetic, "direction": self.direction, "used": splits}
         return {**corpus, "lowercase": self.lowercase, "tokenizer": {"kind": "bpe", "vocab": 500}}
