@@ -13,8 +13,9 @@ from pathlib import Path
 
 from t2bench.records import Run
 from t2bench.runner.devices import choose_device
-from t2bench.runner.execute import Options, default_isolation, execute
+from t2bench.runner.execute import execute
 from t2bench.runner.observer import Observer, Silent
+from t2bench.runner.options import Options, default_isolation
 from t2bench.spec.loader import load_suite
 from t2bench.spec.plan import expand
 from t2bench.spec.plugins import permitted

@@ -46,8 +46,8 @@ def command(
     from t2bench.meters import environment as env
     from t2bench.runner.checking import Checker
     from t2bench.runner.devices import choose_device
-    from t2bench.runner.execute import default_isolation
     from t2bench.runner.launcher import launcher
+    from t2bench.runner.options import default_isolation
 
     if bool(names) == everything:
         common.fail("give the names of variants, or --all")

@@ -121,9 +121,9 @@ def user_errors() -> Iterator[None]:
     from t2bench.quality.errors import DataError
     from t2bench.records import RecordError
     from t2bench.runner.directory import DirectoryError
-    from t2bench.runner.execute import OptionError
     from t2bench.runner.journal import RunLocked
     from t2bench.runner.launcher import WorkerFailed
+    from t2bench.runner.options import OptionError
     from t2bench.spec.errors import SuiteErrors
 
     try:

@@ -34,8 +34,8 @@ def examine() -> dict[str, Any]:
         WorkerFailed: no worker can be started (torch missing or broken).
     """
     from t2bench.meters import environment as env
-    from t2bench.runner.execute import default_isolation
     from t2bench.runner.launcher import launcher
+    from t2bench.runner.options import default_isolation
 
     host = env.host()
     threads = env.default_threads()

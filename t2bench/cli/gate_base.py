@@ -12,8 +12,8 @@ from typing import Any
 
 from t2bench.gate import baseline as stored
 from t2bench.runner.codebase import CodeBase, CodeBaseError, checkout, code_base, our_root, resolve
-from t2bench.runner.execute import default_isolation
 from t2bench.runner.gating import GateOptions
+from t2bench.runner.options import default_isolation
 from t2bench.spec.suite import Suite
 
 

@@ -33,7 +33,7 @@ def command(
 
     from t2bench.cli.progress import Progress, duration
     from t2bench.runner.devices import choose_device
-    from t2bench.runner.execute import default_isolation
+    from t2bench.runner.options import default_isolation
     from t2bench.runner.preview import preview
     from t2bench.spec.loader import load_suite
     from t2bench.spec.plan import expand

@@ -144,8 +144,8 @@ def _own_costs(variant: Variant, plugins: Any, where: dict[str, Any]) -> dict[st
         WorkerFailed: the user's code fails; the reason says where.
     """
     from t2bench.meters import environment as env
-    from t2bench.runner.execute import default_isolation
     from t2bench.runner.launcher import launcher
+    from t2bench.runner.options import default_isolation
     from t2bench.spec.case import Case, WorkloadSpec
 
     start = launcher(default_isolation(), env.worker_environment(1))

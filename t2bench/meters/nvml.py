@@ -29,6 +29,7 @@ class GpuReading:
         temperature_c: of the chip.
         power_w: drawn now.
         power_limit_w: enforced limit.
+        energy_j: used since the driver was loaded.
         throttle_reasons: bit mask of the reasons why clocks are held down.
         ecc: error correction is on.
         mig: the device is partitioned.
@@ -46,6 +47,7 @@ class GpuReading:
     temperature_c: int | None = None
     power_w: float | None = None
     power_limit_w: float | None = None
+    energy_j: float | None = None
     throttle_reasons: int | None = None
     ecc: bool | None = None
     mig: bool | None = None
@@ -145,6 +147,7 @@ class Nvml:
             ),
             power_w=ask("power_w", lambda h: nvml.nvmlDeviceGetPowerUsage(h) / 1000.0),
             power_limit_w=ask("power_limit_w", lambda h: nvml.nvmlDeviceGetEnforcedPowerLimit(h) / 1000.0),
+            energy_j=ask("energy_j", lambda h: nvml.nvmlDeviceGetTotalEnergyConsumption(h) / 1000.0),
             throttle_reasons=ask("throttle_reasons", lambda h: int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(h))),
             ecc=ask("ecc", lambda h: bool(nvml.nvmlDeviceGetEccMode(h)[0])),
             mig=ask("mig", lambda h: bool(nvml.nvmlDeviceGetMigMode(h)[0])),

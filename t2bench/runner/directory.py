@@ -15,7 +15,10 @@ from t2bench.spec.suite import Suite
 
 RESULTS = Path("results")
 OURS = frozenset(
-    {"suite.yaml", "environment.json", "records.jsonl", "damaged.jsonl", "report.md", "report.html", "latest", ".lock"}
+    {
+        *("suite.yaml", "environment.json", "records.jsonl", "damaged.jsonl", "report.md", "report.html", "latest"),
+        *(".lock", "checkpoints", "translations"),
+    }
 )
 TEMPORARY = (".suite.yaml.", ".environment.json.", ".records.jsonl.", ".report.")
 

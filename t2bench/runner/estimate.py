@@ -46,9 +46,16 @@ class Estimator:
         group = known[0].group
         timed = self._launch_s.get(group)
         if timed is None:
-            timed = sum(START_S + self._turns_s(self._step_s[case.id]) for case in known)
+            timed = sum(START_S + self._work_s(case) for case in known)
         unchecked = [case for case in known if case.id not in self._checked and not case.ghost]
         return timed + sum(3 * START_S + CHECKS_STEPS * self._step_s[case.id] for case in unchecked)
+
+    def _work_s(self, case: Case) -> float:
+        step_s = self._step_s[case.id]
+        if case.quality is None:
+            return self._turns_s(step_s)
+        # A third more for validations and translations, which take their time by token, one after the other.
+        return 4 / 3 * case.quality.recipe.steps * step_s
 
     def _turns_s(self, step_s: float) -> float:
         measure = self._measure

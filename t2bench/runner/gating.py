@@ -20,11 +20,12 @@ from t2bench.records import PROTOCOL, Record, write_atomically
 from t2bench.runner import directory as run_directory
 from t2bench.runner import passes
 from t2bench.runner.codebase import CodeBase
-from t2bench.runner.execute import default_isolation, write_token_files
+from t2bench.runner.execute import write_token_files
 from t2bench.runner.journal import Journal
 from t2bench.runner.launcher import Launcher, launcher
 from t2bench.runner.machine import GIB, MEMORY_SHARE, SETUP_TIMEOUT_S
 from t2bench.runner.observer import Observer
+from t2bench.runner.options import default_isolation
 from t2bench.runner.recording import Recorder
 from t2bench.runner.turns import Bench, Side, measure_launch
 from t2bench.spec.case import Case, Plan

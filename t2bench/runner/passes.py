@@ -60,7 +60,7 @@ class Predictor:
         recorder = self._bench.recorder
         try:
             self._worker = self._worker or self._bench.open()
-            message = self._bench.job("predict", case, ceilings=self._ceilings)
+            message = self._bench.job("predict", case.step, ceilings=self._ceilings)
             metrics = self._worker.ask(message, self._bench.limits.case_timeout_s)["metrics"]
         except WorkerFailed as error:
             self._leave()
@@ -83,12 +83,13 @@ class TruthKeeper:
         """The truth record of a case: numerics, causality, padding, and the back end that really ran."""
         recorder, model = self._bench.recorder, case.model
         extras = tuple((key, str(value)) for key, value in case.extras)
-        short = replace(case, length=_truth_length(case), batch=2)
+        short = replace(case.step, length=_truth_length(case), batch=2)
+        step = case.step
         kernel = (model.arch, model.attention, model.heads, model.num_kv_heads, model.dim_per_head, case.length)
         try:
-            checks = self._ask("truth", short, (model.digest, case.workload, case.dtype, extras))
+            checks = self._ask("truth", short, (model.digest, step.workload, case.dtype, extras))
             if all(check["passed"] for check in checks) and model.recurrence == "none":
-                checks = checks + self._ask("rows", case, (*kernel, case.workload, case.dtype))
+                checks = checks + self._ask("rows", step, (*kernel, step.workload, case.dtype))
         except WorkerFailed as error:
             return recorder.record(case, "truth", status=error.status, reason=f"truth check: {error.reason}")
         failed = next((check for check in checks if not check["passed"]), None)

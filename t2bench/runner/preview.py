@@ -9,6 +9,7 @@ from t2bench.meters import environment as env
 from t2bench.records import Record
 from t2bench.runner import passes
 from t2bench.runner.estimate import Estimator
+from t2bench.runner.execute import num_launches
 from t2bench.runner.launcher import launcher
 from t2bench.runner.machine import look_at
 from t2bench.runner.observer import Observer
@@ -71,5 +72,5 @@ def preview(
         start.close()
     for record in records:
         estimator.learn(record)
-    total_s = suite.measure.launches * sum(estimator.launch_s(cases) for cases in plan.groups.values())
+    total_s = sum(num_launches(suite, cases) * estimator.launch_s(cases) for cases in plan.groups.values())
     return Preview(records=tuple(records), total_s=total_s, memory_limit_bytes=machine.memory_limit_bytes)

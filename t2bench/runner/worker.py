@@ -194,6 +194,24 @@ class _Session:
             },
         }
 
+    def on_learn(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Build the model that the next messages will train."""
+        import torch
+
+        from t2bench.models.precision import PRECISIONS
+        from t2bench.translation.learner import Learner
+
+        case = self._case(message)
+        PRECISIONS[case.dtype].set_matmul()
+        self.learner = Learner(case, message["files"], torch.device(self.device))
+        return {}
+
+    def on_learner(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """One piece of training, validation or translation."""
+        answer: dict[str, Any] = getattr(self.learner, message["do"])(**message["arguments"])
+        self._threads_in_force()
+        return answer
+
     def on_open(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Build the workload that the next messages will time."""
         from t2bench.meters.clock import CachePolicy, make_clock

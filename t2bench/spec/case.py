@@ -130,6 +130,11 @@ class Case:
         return replace(self, workload=WorkloadSpec(kind="train_step"), quality=None)
 
     @property
+    def launches(self) -> int | None:
+        """Launches that it has by its own terms; None for as many as the suite measures."""
+        return None if self.quality is None else self.quality.seeds
+
+    @property
     def group(self) -> str:
         """Id of the cases that this one is compared with: equal in everything but the variant."""
         parts = [self.workload.label, self.dtype, f"L{self.length}"]

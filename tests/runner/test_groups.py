@@ -5,12 +5,14 @@ import itertools
 import pytest
 
 from t2bench.runner.estimate import Estimator
-from t2bench.runner.execute import _Groups, _RunState
+from t2bench.runner.groups import Groups
 from t2bench.runner.journal import Journal
 from t2bench.runner.observer import Silent
 from t2bench.runner.recording import Recorder
+from t2bench.runner.state import RunState
+from t2bench.runner.texts import Texts
 from t2bench.runner.turns import Bench
-from t2bench.spec.case import Case, WorkloadSpec
+from t2bench.spec.case import Case, Plan, WorkloadSpec
 from t2bench.spec.model import ModelSpec
 from t2bench.spec.suite import Limits, Measure
 
@@ -97,7 +99,7 @@ def measure(tmp_path):
     with Journal(tmp_path / "run") as journal:
 
         def call(workers, cases, *, limit_bytes=100, peaks=None):
-            state = _RunState(tmp_path / "run", journal, Silent(), {})
+            state = RunState(tmp_path / "run", journal, Silent(), {})
             estimator = Estimator(Measure())
             estimator.predicted_peak_bytes = peaks or {}
             bench = Bench(
@@ -109,7 +111,14 @@ def measure(tmp_path):
                 recorder=Recorder("r"),
                 seed=0,
             )
-            _Groups("vanilla", bench, limit_bytes, estimator, state).measure(0, cases, (0, 1, 0.0))
+            Groups(
+                "vanilla",
+                bench,
+                limit_bytes,
+                estimator,
+                Texts(Plan(cases=(), refusals=(), reference="vanilla"), None, tmp_path),
+                state,
+            ).measure(0, cases, (0, 1, 0.0))
             return {(record.variant, record.pass_): record for record in journal.records}
 
         yield call
