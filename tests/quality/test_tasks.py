@@ -40,6 +40,12 @@ def test_a_seed_is_a_corpus_and_splits_are_disjoint(task):
     assert made(task, seed=1).train.source != corpus.train.source
 
 
+def test_strings_are_not_shared_where_there_are_few():
+    corpus = make_task(TaskSpec(task="copy", train=300, val=100, test=200, lengths=(2, 2), test_lengths=((2, 2),)))
+    sources = [source for pairs in splits(corpus) for source in pairs.source]
+    assert len(sources) == len(set(sources)) == 600  # of 676
+
+
 def test_a_change_of_the_default_strings_does_not_go_unseen():
     # A change of these is a change of the corpora: scores from before and after are not comparable.
     assert made("copy").tests[0].source_sha256[:16] == "0baf09a8de442f3c"
