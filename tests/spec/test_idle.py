@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from t2bench.spec.loader import SuiteErrors, dump_suite, load_suite, load_variants
+from t2bench.spec.suite import Suite
 
 HEAD = "schema: 1\nname: idle\n"
 MATRIX = "matrix: {length: [64]}\n"
@@ -38,12 +40,14 @@ READ = {
 }
 
 
-def load(folder: Path, text: str) -> None:
+def load(folder: Path, text: str) -> Suite:
     path = folder / "idle.yaml"
     path.write_text(HEAD + text, encoding="utf-8")
     suite = load_suite(path, device="cpu")
     path.write_text(dump_suite(suite), encoding="utf-8")
-    load_suite(path, device="cpu")  # a resolved suite says everything, read or not
+    again = load_suite(path, device="cpu")  # a resolved suite says everything, read or not
+    assert again.resolved == suite.resolved
+    return suite
 
 
 def entry(base: str, fields: str) -> str:
@@ -65,7 +69,13 @@ def test_idle_settings_are_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", READ)
 def test_what_is_read_or_inherited_is_not(tmp_path: Path, name: str) -> None:
-    load(tmp_path, entry(*READ[name]))
+    base, fields = READ[name]
+    suite = load(tmp_path, entry(base, fields))
+    (mine,) = (variant for variant in suite.variants if variant.name == "mine")
+    wanted = yaml.safe_load(fields if fields.startswith("{") else f"{{{fields}}}")
+    found = mine.model.to_dict()
+    for axis, value in wanted.items():
+        assert value == ({key: found[axis][key] for key in value} if isinstance(value, dict) else found[axis])
 
 
 def test_a_suites_model_may_speak_to_some_of_its_variants(tmp_path: Path) -> None:

@@ -68,7 +68,11 @@ def test_every_command_parses_and_names_what_exists(line: str) -> None:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_is_one_of_run(option: str) -> None:
-    parse(f"run {option}")
+    run = cli.get_command(click.Context(cli), "run")
+    assert run is not None
+    word = shlex.split(option)[0].partition("=")[0]
+    assert word in {name for parameter in run.params for name in parameter.opts}
+    assert parse(f"run {option}")[0] == "run"
 
 
 @pytest.mark.parametrize("line", ["rnu quickstart", "run quickstart --sett a=1", "params vanilla --lenght 5"])
