@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean
@@ -15,8 +14,6 @@ from t2bench.analysis.quality_records import SCORES, Score, Training, trainings
 from t2bench.analysis.quality_results import Arm, Board, Bucket, Claim, Curve, Quality, Scope
 from t2bench.analysis.quality_warnings import arm_warnings, board_warnings
 from t2bench.analysis.seeds import MIN_SENTENCES
-
-_RANGE = re.compile(r"\[(\d+)-(\d*)\]$")
 
 
 def quality(index: Index) -> Quality | None:
@@ -57,22 +54,8 @@ def _boards(index: Index, found: Mapping[str, Sequence[Training]]) -> list[Board
 
 
 def _primary_scopes(members: Iterable[Training]) -> set[Scope]:
-    """What verdicts are about: the first test set, or the longest sentences where that is asked, first decoding."""
-    chosen = set()
-    for training in members:
-        if not training.scores:
-            continue
-        decoding = training.scores[0].scope.decoding
-        scopes = [score.scope for score in training.scores if score.scope.decoding == decoding]
-        longest = training.record.workload.startswith("extrapolate")
-        chosen.add(max(scopes, key=_shortest_sentence) if longest else scopes[0])
-    return chosen
-
-
-def _shortest_sentence(scope: Scope) -> int:
-    """The lower bound of a test set's range of lengths: `test[31-60]` is 31."""
-    found = _RANGE.search(scope.test)
-    return int(found.group(1)) if found else 0
+    """What verdicts are about: the test set and decoding that the run itself put first."""
+    return {training.scores[0].scope for training in members if training.scores}
 
 
 def board(index: Index, scope: Scope, members: Sequence[Training], *, primary: bool) -> Board:

@@ -148,8 +148,10 @@ def examples(board: Board, members: Sequence[Training], files: Files) -> tuple[E
             variant=variant,
         )
 
-    rows = [row for row in texts if 0 <= row < len(outputs[board.reference].hypotheses)][: reference.spec.samples]
-    samples = [example(row, list(outputs)) for row in rows]
+    rows = [row for row in texts if 0 <= row < len(outputs[board.reference].hypotheses)]
+    count = min(reference.spec.samples, len(rows))
+    spread = [rows[(2 * place + 1) * len(rows) // (2 * count)] for place in range(count)]
+    samples = [example(row, list(outputs)) for row in spread]
     wins: Examples = []
     losses: Examples = []
     for name in [name for name in outputs if name != board.reference][:_MAX_VARIANTS]:

@@ -80,10 +80,9 @@ def _calibrate(request: Request, watch: Observer, launches: int | None) -> tuple
     from t2bench.gate.calibrate import calibrate
     from t2bench.runner.codebase import own_commit
     from t2bench.runner.gating import GateJob
-    from t2bench.spec.plan import expand
 
     suite, policy = gate_flow.load(request, watch)
-    plan = expand(suite, only=request.only)
+    plan = gate_flow.gated(suite, request.only, watch)
     twins = {case.id: case.to_dict() for case in plan.cases if not case.ghost}
     with GateJob(suite, plan, None, twins, gate_flow.with_code(request, suite), watch) as job:
         counted = gate_flow.count(job)

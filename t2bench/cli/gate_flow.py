@@ -29,6 +29,7 @@ from t2bench.runner.codebase import own_commit
 from t2bench.runner.devices import choose_device
 from t2bench.runner.gating import HASH_SEEDS, GateJob, GateOptions
 from t2bench.runner.observer import Observer
+from t2bench.spec.case import Plan
 from t2bench.spec.errors import Mark, SpecError, SuiteErrors
 from t2bench.spec.loader import load_suite
 from t2bench.spec.plan import expand, matches
@@ -52,6 +53,23 @@ def load(request: Request, observer: Observer) -> tuple[Suite, Policy]:
         raise SuiteErrors([SpecError(Mark(suite.source), "", str(error))]) from error
 
 
+def gated(suite: Suite, only: str | None, observer: Observer) -> Plan:
+    """What of the suite a gate can judge: times and counts, but no translations, whose noise no gate could pay for.
+
+    Raises:
+        SuiteErrors: the suite cannot be expanded, or nothing is left of it.
+    """
+    plan = expand(suite, only=only)
+    kept = tuple(case for case in plan.cases if not case.workload.learns)
+    left_out = len(plan.cases) - len(kept)
+    if plan.cases and not kept:
+        words = "every case trains to a quality, which a gate does not judge; give it a workload that is timed"
+        raise SuiteErrors([SpecError(Mark(suite.source or suite.name), "matrix.workload", words)])
+    if left_out:
+        observer.note(f"left out: {left_out} cases that train to a quality, which a gate does not judge")
+    return replace(plan, cases=kept)
+
+
 def gate(request: Request, observer: Observer) -> GateReport:
     """A whole gate run; its report is in the run directory too.
 
@@ -60,7 +78,7 @@ def gate(request: Request, observer: Observer) -> GateReport:
     """
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
     suite, policy = load(request, observer)
-    plan = expand(suite, only=request.only)
+    plan = gated(suite, request.only, observer)
     asked = request.base is not None or request.base_python is not None
     if not asked:
         stored.check(request.baselines, suite.name)
@@ -112,7 +130,7 @@ def accept(request: Request, observer: Observer, *, why: str) -> Path:
         BaselineError: a case is not fit to be held against others.
     """
     suite, _ = load(request, observer)
-    plan = expand(suite, only=request.only)
+    plan = gated(suite, request.only, observer)
     with GateJob(suite, plan, None, {}, with_code(request, suite), observer) as job:
         cases = count(job)
     for case, entry in cases.items():

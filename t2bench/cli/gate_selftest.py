@@ -27,7 +27,6 @@ from t2bench.runner.observer import Observer
 from t2bench.spec.case import Case, Plan
 from t2bench.spec.cost import model_flops
 from t2bench.spec.errors import Mark, SpecError, SuiteErrors
-from t2bench.spec.plan import expand
 from t2bench.spec.suite import Suite
 
 OTHER_BACK_END = {"math": "sdpa_flash"}
@@ -40,7 +39,7 @@ def run_self_test(request: gate_base.Request, watch: Observer, people: Console, 
         SuiteErrors: the suite cannot be used, or has no step that trains, in which a tensor could be saved.
     """
     suite, policy = gate_flow.load(request, watch)
-    case = _smallest(expand(suite, only=request.only), suite)
+    case = _smallest(gate_flow.gated(suite, request.only, watch), suite)
     watch.note(f"self-test with {case.id}")
     with tempfile.TemporaryDirectory(prefix="t2bench-self-test-") as scratch:
         player = _Player(request, suite, policy, case, Path(scratch), watch)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from t2bench.analysis import seeds
 from t2bench.analysis.index import Index
 from t2bench.analysis.results import Analysis, Interval, Outcome
 from t2bench.records import HIGHER_IS_BETTER, Run
@@ -17,6 +18,11 @@ from t2bench.report import safe
 
 # Told by the plan, and as exact as a count.
 _PLANNED = ("num_params", "model_flops")
+# What a training leaves that is better the more, or the less, there is of it.
+LEARNED = (
+    *("bleu", "chrf", "chrfpp", "ter", "exact_match", "val_bleu", "val_loss"),
+    *("train_time_s", "train_tokens_per_s", "decode_sentences_per_s", "time_to_quality_s", "tokens_to_quality"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +89,7 @@ def measurements(run: Run, analysis: Analysis, *, ghosts: bool = False) -> tuple
         }
         found += _measured(index, analysis, outcome.case, base)
         found += _counted(index, analysis, outcome.case, base)
+        found += _learned(index, outcome.case, base)
     return tuple(found)
 
 
@@ -117,6 +124,22 @@ def _counted(index: Index, analysis: Analysis, case: str, base: Mapping[str, Any
             num_samples=1,
             exact=True,
         )
+
+
+def _learned(index: Index, case: str, base: Mapping[str, Any]) -> Iterator[Measurement]:
+    """What every training of the case knows about itself, one value a seed; a target that one missed has no value."""
+    trained = sum(record.pass_ == "quality" and record.status == "ok" for record in index.records.get(case, ()))
+    for metric, values in index.values(case, "quality", ("ok",)).items():
+        if metric in LEARNED and len(values) == trained:
+            yield Measurement(
+                **base,
+                metric=metric,
+                unit=index.unit(case, metric),
+                interval=seeds.spread(values).interval,
+                values=tuple(values),
+                num_samples=len(values),
+                exact=False,
+            )
 
 
 def without_value(analysis: Analysis) -> tuple[Outcome, ...]:
