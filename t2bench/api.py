@@ -12,13 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from t2bench.records import Run
-from t2bench.runner.devices import choose_device
+from t2bench.runner.devices import suite_for_device
 from t2bench.runner.execute import execute
 from t2bench.runner.observer import Observer, Silent
 from t2bench.runner.options import Options, default_isolation
-from t2bench.spec.loader import load_suite
 from t2bench.spec.plan import expand
-from t2bench.spec.plugins import permitted
 from t2bench.spec.shortcuts import all_overrides
 
 
@@ -68,10 +66,7 @@ def run(
     """
     watch = observer or Silent()
     overrides = all_overrides(overrides, seed, quick=quick)
-    # A wrong suite, or one whose code may not run, is said before anything slow begins.
-    permitted(load_suite(suite, device="cpu", overrides=overrides), allow_code=allow_code)
-    kind = choose_device(device, watch)
-    loaded = load_suite(suite, device=kind, overrides=overrides)
+    loaded, plugins = suite_for_device(suite, device, watch, overrides=overrides, allow_code=allow_code)
     data = data or os.environ.get("T2BENCH_DATA") or None
     options = Options(
         directory=None if directory is None else Path(directory),
@@ -82,6 +77,6 @@ def run(
         isolation=isolation or default_isolation(),
         max_time_s=max_time_s,
         argv=tuple(argv),
-        plugins=permitted(loaded, allow_code=allow_code),
+        plugins=plugins,
     )
     return Run.load(execute(loaded, expand(loaded, only=only), options, watch))

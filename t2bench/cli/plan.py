@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from t2bench.cli import common
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from t2bench.records import Record
+    from t2bench.runner.preview import Preview
+    from t2bench.spec.suite import Measure
 
 
 @click.command("plan")
@@ -29,74 +38,56 @@ def command(
     Nothing is trained or allocated: the counts come from fake tensors.
     """
     from rich.console import Console
-    from rich.text import Text
 
-    from t2bench.cli.progress import Progress, duration
-    from t2bench.runner.devices import choose_device
+    from t2bench.cli.progress import Progress
+    from t2bench.runner.devices import suite_for_device
     from t2bench.runner.options import default_isolation
     from t2bench.runner.preview import preview
-    from t2bench.spec.loader import load_suite
     from t2bench.spec.plan import expand
-    from t2bench.spec.plugins import permitted
 
     watch = Progress(Console(stderr=True))
     try:
         with common.user_errors():
             changes = common.all_overrides(overrides, seed, quick=quick)
-            permitted(load_suite(suite, device="cpu", overrides=changes), allow_code=allow_code)
-            loaded = load_suite(suite, device=choose_device(device, watch), overrides=changes)
+            loaded, plugins = suite_for_device(suite, device, watch, overrides=changes, allow_code=allow_code)
             plan = expand(loaded, only=only)
             found = preview(
-                loaded,
-                plan,
-                threads=threads,
-                isolation=default_isolation(),
-                observer=watch,
-                plugins=permitted(loaded, allow_code=allow_code),
+                loaded, plan, threads=threads, isolation=default_isolation(), observer=watch, plugins=plugins
             )
     except KeyboardInterrupt:
         common.fail("interrupted", common.INTERRUPTED)
     finally:
         watch.close()
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "total_s": found.total_s,
-                    "memory_limit_bytes": found.memory_limit_bytes,
-                    "cases": [record.to_dict() for record in found.records],
-                }
-            )
-        )
+        print(json.dumps(_as_json(found)))
         return
-    _show(Console(), found.records)
-    ghosts = sum(record.axes["ghost"] for record in found.records)
-    again = f" ({ghosts} of them the reference a second time)" if ghosts else ""
     console = Console()
-    console.print(
-        Text(
-            f"\n{len(found.records)} cases{again} in {len(plan.groups)} groups, {loaded.measure.launches} launches of "
-            f"{loaded.measure.rounds} rounds each: about {duration(found.total_s)}. Bytes are counted on tensors; "
-            "step is a rough roofline, good to a factor of two or so."
-        )
-    )
+    _show_cases(console, found.records)
+    _show_reasons(console, found.records)
+    _show_total(console, found, loaded.measure, num_groups=len(plan.groups))
     if quick:
-        console.print(Text(common.QUICK_NOTE))
+        console.print(common.QUICK_NOTE, markup=False, highlight=False)
     if sys.stdout.isatty():
         click.echo(f"Start it with: t2bench run {suite}")
 
 
-def _show(console, records) -> None:  # type: ignore[no-untyped-def]
+def _as_json(found: Preview) -> dict[str, Any]:
+    return {
+        "total_s": found.total_s,
+        "memory_limit_bytes": found.memory_limit_bytes,
+        "cases": [record.to_dict() for record in found.records],
+    }
+
+
+def _show_cases(console: Console, records: Sequence[Record]) -> None:
+    """A line for each case under its group; the reference is shown once, though it is measured twice."""
     from rich.table import Table
     from rich.text import Text
-
-    from t2bench.report import units
 
     table = Table(box=None, pad_edge=False)
     table.add_column("case", overflow="fold")
     for name in ("FLOPs", "saved", "peak", "step"):
         table.add_column(name, justify="right", no_wrap=True)
-    reasons: dict[str, list[str]] = {}
     group = ""
     for record in records:
         if record.axes["ghost"]:
@@ -104,18 +95,47 @@ def _show(console, records) -> None:  # type: ignore[no-untyped-def]
         if record.group != group:
             group = record.group
             table.add_row(Text(group))
-        values = {name: metric.value for name, metric in record.metrics.items()}
-        cells = [
-            units.quantity(values.get("executed_flops"), "flops"),
-            units.quantity(values.get("saved_for_backward_bytes"), "bytes"),
-            units.quantity(values.get("tracked_peak_bytes"), "bytes"),
-            units.quantity(values.get("predicted_step_time_s"), "s"),
-        ]
-        if record.status != "ok":
-            cells[-1] = record.status
-            reasons.setdefault(f"{record.status}: {record.reason}", []).append(record.case)
-        table.add_row(Text(f"  {record.variant}"), *cells)
+        table.add_row(Text(f"  {record.variant}"), *_cells(record))
     console.print(table)
+
+
+def _cells(record: Record) -> list[str]:
+    from t2bench.report import units
+
+    values = {name: metric.value for name, metric in record.metrics.items()}
+    cells = [
+        units.quantity(values.get("executed_flops"), "flops"),
+        units.quantity(values.get("saved_for_backward_bytes"), "bytes"),
+        units.quantity(values.get("tracked_peak_bytes"), "bytes"),
+        units.quantity(values.get("predicted_step_time_s"), "s"),
+    ]
+    return cells if record.status == "ok" else [*cells[:-1], record.status]
+
+
+def _show_reasons(console: Console, records: Sequence[Record]) -> None:
+    """Why cases are refused or cannot be predicted, each reason once."""
+    from rich.text import Text
+
+    reasons: dict[str, list[str]] = {}
+    for record in records:
+        if record.status != "ok" and not record.axes["ghost"]:
+            reasons.setdefault(f"{record.status}: {record.reason}", []).append(record.case)
     for reason, cases in reasons.items():
         more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
         console.print(Text(f"{cases[0]}{more}: {reason}"))
+
+
+def _show_total(console: Console, found: Preview, measure: Measure, *, num_groups: int) -> None:
+    from rich.text import Text
+
+    from t2bench.cli.progress import duration
+
+    ghosts = sum(record.axes["ghost"] for record in found.records)
+    again = f" ({ghosts} of them the reference a second time)" if ghosts else ""
+    console.print(
+        Text(
+            f"\n{len(found.records)} cases{again} in {num_groups} groups, {measure.launches} launches of "
+            f"{measure.rounds} rounds each: about {duration(found.total_s)}. Bytes are counted on tensors; "
+            "step is a rough roofline, good to a factor of two or so."
+        )
+    )

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from t2bench.runner.launcher import SpawnLauncher, WorkerFailed
 from t2bench.runner.observer import Observer
+from t2bench.spec.loader import load_suite
+from t2bench.spec.plugin import Plugin
+from t2bench.spec.plugins import permitted
+from t2bench.spec.suite import Suite
 
 DEVICES = ("auto", "cpu", "cuda")
 # Without one of these there is no NVIDIA driver to talk to (Linux; Windows Subsystem for Linux).
@@ -33,6 +39,21 @@ def choose_device(asked: str, observer: Observer) -> str:
         raise WorkerFailed("error", f"device cuda was asked for: {reason}")
     observer.note(f"device: cpu ({reason})")
     return "cpu"
+
+
+def suite_for_device(
+    suite: str | os.PathLike[str], device: str, observer: Observer, *, overrides: Sequence[str], allow_code: bool
+) -> tuple[Suite, tuple[Plugin, ...]]:
+    """A suite for the device that is asked for, and the code that it may run.
+
+    Raises:
+        SuiteErrors: the suite is wrong, or its code may not run.
+        WorkerFailed, ValueError: as in `choose_device`.
+    """
+    # A wrong suite, or one whose code may not run, is said before anything slow begins.
+    permitted(load_suite(suite, device="cpu", overrides=overrides), allow_code=allow_code)
+    loaded = load_suite(suite, device=choose_device(device, observer), overrides=overrides)
+    return loaded, permitted(loaded, allow_code=allow_code)
 
 
 def _torch_sees_cuda() -> bool:
