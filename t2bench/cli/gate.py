@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,23 +96,48 @@ def command(
         options=gate_base.options_of("gate", suite, out, data, threads, isolation),
         baselines=Path(baselines),
     )
+    if self_test:
+        sys.exit(_self_test(request, watch, people, as_json=as_json))
+    report = _judged(request, watch, create=no_baseline == "create")
+    result = json.dumps(report.to_dict(), allow_nan=False) if as_json else str(request.options.path)
+    _tell(report, people if as_json else Console(no_color=no_color or None), result)
+    sys.exit(_exit_code(report, warn=inconclusive == "warn"))
+
+
+@contextlib.contextmanager
+def _watched(watch: Observer) -> Iterator[None]:
+    """Faults and interruptions end the command with one line; the display is closed in any case."""
     try:
         with common.gate_errors(), common.termination_as_interrupt():
-            if self_test:
-                from t2bench.cli.gate_selftest import run_self_test
-
-                sys.exit(run_self_test(request, watch, people, as_json=as_json))
-            report = _report(request, watch, create=no_baseline == "create")
-            _write(report, request.options.path)
+            yield
     except KeyboardInterrupt:
         common.fail("interrupted; nothing was decided", common.INTERRUPTED)
     finally:
         watch.close()
-    result = json.dumps(report.to_dict(), allow_nan=False) if as_json else str(request.options.path)
-    _tell(report, people if as_json else Console(no_color=no_color or None), result)
+
+
+def _self_test(request: Request, watch: Observer, people: Console, *, as_json: bool) -> int:
+    from t2bench.cli.gate_selftest import run_self_test
+
+    with _watched(watch):
+        return run_self_test(request, watch, people, as_json=as_json)
+
+
+def _judged(request: Request, watch: Observer, *, create: bool) -> GateReport:
+    """The report, with its artefacts written."""
+    from t2bench.gate.artefacts.write import write_artefacts
+
+    with _watched(watch):
+        report = _report(request, watch, create=create)
+        write_artefacts(report, request.options.path)
+    return report
+
+
+def _exit_code(report: GateReport, *, warn: bool) -> int:
+    """The report's, but that nothing proven may be good where something was judged."""
     judged = any(row.layer in ("L1", "L2") and row.verdict in ("pass", "improved") for row in report.rows)
-    waived = report.exit_code == common.INCONCLUSIVE and inconclusive == "warn" and judged
-    sys.exit(common.GOOD if waived else report.exit_code)
+    waived = report.exit_code == common.INCONCLUSIVE and warn and judged
+    return common.GOOD if waived else report.exit_code
 
 
 def _report(request: Request, watch: Observer, *, create: bool) -> GateReport:
@@ -137,9 +164,3 @@ def _tell(report: GateReport, console: Console, result: str) -> None:
         print(result, flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _write(report: GateReport, directory: Path) -> None:
-    from t2bench.gate.artefacts.write import write_artefacts
-
-    write_artefacts(report, directory)
