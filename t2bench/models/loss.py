@@ -93,13 +93,12 @@ def dense(x_ND: Tensor, table_VD: Tensor, labels_N: Tensor, target: Target = PLA
 
 def of_scores(scores_NV: Tensor, labels_N: Tensor, *, smoothing: float = 0.0, vocab: int | None = None) -> Tensor:
     """Mean cross-entropy of scores that are there already, in the dtype it is to be computed in; see `mean`."""
-    entropy = F.cross_entropy(scores_NV, labels_N, ignore_index=IGNORE)
-    if not smoothing:
-        return entropy
-    # How far the label's score is above the mean: what smoothing moves from the label to all.
-    real_NV = scores_NV if vocab in (None, scores_NV.shape[1]) else scores_NV[:, :vocab]
-    above_N = scores_NV.gather(1, labels_N.clamp(min=0)[:, None])[:, 0] - real_NV.mean(dim=-1)
+    if not smoothing or vocab in (None, scores_NV.shape[1]):
+        return F.cross_entropy(scores_NV, labels_N, ignore_index=IGNORE, label_smoothing=smoothing)
+    # How far the label's score is above the mean of the real rows: what smoothing moves from the label to them.
+    above_N = scores_NV.gather(1, labels_N.clamp(min=0)[:, None])[:, 0] - scores_NV[:, :vocab].mean(dim=-1)
     counts_N = labels_N != IGNORE
+    entropy = F.cross_entropy(scores_NV, labels_N, ignore_index=IGNORE)
     return entropy + smoothing * torch.where(counts_N, above_N, 0.0).sum() / counts_N.sum()
 
 
