@@ -34,6 +34,21 @@ def judged(base, new):
     return rows, decide(Findings(rows=rows, skipped={}))[0]
 
 
+def record_of(pass_, launch, **more):
+    return Record(
+        run="r",
+        case=CASE,
+        group="g",
+        variant="v",
+        workload="w",
+        axes={},
+        pass_=pass_,
+        launch=launch,
+        status="ok",
+        **more,
+    )
+
+
 def timed(variant, launch, samples, *, status="ok", contended=None, metric="step_time_s", **more):
     count = len(samples)
     return Record(
@@ -123,16 +138,9 @@ def test_07_flash_attention_on_a_cpu_has_flops():
     from t2bench.gate.counted import counted_cases
 
     lacking = [
-        Record(
-            run="r",
-            case=CASE,
-            group="g",
-            variant="v",
-            workload="w",
-            axes={},
-            pass_="counters",
-            launch=seed,
-            status="ok",
+        record_of(
+            "counters",
+            seed,
             metrics={"executed_flops": Metric(value=1.0, unit="flops"), "num_params": Metric(value=1.0, unit="1")},
             observed={"uncounted": ["aten.mystery"]},
         )
@@ -171,18 +179,7 @@ def test_09_the_controller_blocks_and_does_not_spin():
 
 def test_10_what_cannot_be_measured_is_no_zero():
     assert json.loads(json.dumps(timed("v", 0, [1.0]).to_dict()))["metrics"]["step_time_s"]["value"] == 1.0
-    record = Record(
-        run="r",
-        case=CASE,
-        group="g",
-        variant="v",
-        workload="w",
-        axes={},
-        pass_="memory",
-        launch=0,
-        status="ok",
-        metrics={"process_peak_bytes": Metric(value=None, unit="bytes")},
-    )
+    record = record_of("memory", 0, metrics={"process_peak_bytes": Metric(value=None, unit="bytes")})
     base = Record.from_dict({**record.to_dict(), "case": CASE + "@base"})
     tests, broken = paired.tests_of([record, base], {CASE: CASE + "@base"}, policy_of(Gate()))
     assert (tests, broken) == ([], [])  # no test, rather than a test of two zeros

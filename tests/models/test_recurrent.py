@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from recurrent_shapes import KINDS, SHAPES
 from torch import Tensor, nn
 
 from t2bench.attention.witness import observe
@@ -18,14 +19,6 @@ from t2bench.models.recurrent import Recurrent, RecurrentCache
 from t2bench.models.transformer import build
 from t2bench.spec.model import ModelSpec
 
-KINDS = ("rnn", "gru", "lstm")
-SHAPES = {
-    "additive": {"bridge": "attention", "score": "additive"},
-    "dot": {"bridge": "attention", "score": "dot"},
-    "state": {"bridge": "state"},
-    "decoder": {"arch": "decoder"},
-    "encoder": {"arch": "encoder"},
-}
 EVERY = list(itertools.product(KINDS, SHAPES))
 B, T, S, V = 3, 6, 8, 40
 TORCH_CELL = {"rnn": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from recurrent_shapes import KINDS, SHAPES
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -15,15 +16,7 @@ from t2bench.spec.model import ModelSpec
 from t2bench.spec.presets import preset_chain, resolve
 from t2bench.spec.refusals import refusal
 
-KINDS = ("rnn", "gru", "lstm")
 PRESETS = ("rnn", "gru", "lstm", "lstm_bahdanau", "lstm_luong")
-SHAPES = {
-    "additive": {"bridge": "attention", "score": "additive"},
-    "dot": {"bridge": "attention", "score": "dot"},
-    "state": {"bridge": "state"},
-    "decoder": {"arch": "decoder"},
-    "encoder": {"arch": "encoder"},
-}
 LAYERS = [(1, 1, "all"), (2, 3, "decoder"), (3, 2, "none")]
 B, L = 3, 11
 FORWARD, TRAIN = WorkloadSpec(kind="forward"), WorkloadSpec(kind="train_step")
