@@ -93,7 +93,6 @@ def extend(reader: Reader, limits_N: Tensor, vocab: int, choose: Choose, *, copi
         _forbid(logits_RV, vocab)
         token_R = choose(logits_RV, rows_R, step)
         gained_R = logits_RV.gather(1, token_R[:, None])[:, 0] - norm_R
-        token_R = token_R.masked_fill(ended_R, EOS)
         tokens_NL[rows_R, step] = token_R
         scores_N[rows_R] += gained_R.masked_fill(ended_R, 0.0)
         ended_R = ended_R | (token_R == EOS) | (limits_R <= step + 1)

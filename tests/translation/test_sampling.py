@@ -64,6 +64,12 @@ def test_draws_have_the_distribution(cuts: dict[str, float]) -> None:
         assert chisquare(counts[possible], num * expected(cuts)[possible]).pvalue > 1e-3
 
 
+def test_what_is_impossible_is_not_drawn_at_the_ends_of_the_range() -> None:
+    logits_RV = torch.tensor([[-torch.inf, 0.0, 1.0, -torch.inf]]).expand(2, -1)
+    draw = Sampler(Decoding(method="sample"), torch.tensor([[0.0], [1.0 - 2.0**-32]], dtype=torch.float64))
+    assert draw(logits_RV, torch.arange(2), 0).tolist() == [1, 2]
+
+
 @pytest.mark.parametrize("name", ["encdec", "decoder", "lstm_bahdanau"])
 def test_whole_texts_have_the_distribution_of_the_model(name: str) -> None:
     """Texts of at most three tokens; the caches of several draws for one sentence must not be mixed up."""

@@ -103,6 +103,35 @@ def test_a_beam_wide_enough_finds_the_best_of_all_translations(penalty: str, alp
         assert len(lengths) > 2
 
 
+def plain_beam(model: Transformer, source: list[int], limit: int, width: int, penalty: str, alpha: float) -> list[int]:
+    """Beam search with lists, and without a bound: it stops at K finished hypotheses or at the limit."""
+    live: list[tuple[float, list[int]]] = [(0.0, [])]
+    finished: list[tuple[float, list[int]]] = []
+    for step in range(limit):
+        steps_KV = log_probabilities(model, source, [text for _, text in live])[:, -1].tolist()
+        candidates = sorted(
+            ((score + row[token], text, token) for (score, text), row in zip(live, steps_KV, strict=True)
+             for token in may_be_written(model)),
+            key=lambda entry: -entry[0],
+        )  # fmt: skip
+        ends = [(score, text) for score, text, token in candidates[:width] if token == EOS]
+        finished += [(score / divisor(penalty, alpha, step + 1), text) for score, text in ends]
+        live = [(score, [*text, token]) for score, text, token in candidates if token != EOS][:width]
+        if len(finished) >= width:
+            break
+    return max(finished, key=lambda entry: entry[0])[1] if finished else live[0][1]
+
+
+@pytest.mark.parametrize(("penalty", "alpha"), PENALTIES)
+@pytest.mark.parametrize("width", [2, 6, 25])
+def test_beam_search_is_that_with_lists(width: int, penalty: str, alpha: float) -> None:
+    model, source = make(ENCDEC, end=1.5), sentences(8, longest=5)
+    found = translate(model, source, beam(width, penalty, alpha))
+    for row in range(len(source)):
+        ids = source[row].tolist()
+        assert found.tokens[row] == plain_beam(model, ids, len(ids) + 4, width, penalty, alpha)
+
+
 @pytest.mark.parametrize("cache", ["on", "off", "static"])
 @pytest.mark.parametrize(
     "name", ["encdec", "window", "shaw", "decoder", "prefix", "lstm", "gru_luong", "lstm_bahdanau"]
