@@ -26,12 +26,11 @@ from t2bench.gate.policy import Policy, policy_of
 from t2bench.gate.results import LAYERS, GateReport, GateRow, Layer
 from t2bench.gate.verdict import Findings, concluded
 from t2bench.runner.codebase import own_commit
-from t2bench.runner.devices import choose_device
+from t2bench.runner.devices import suite_for_device
 from t2bench.runner.gating import HASH_SEEDS, GateJob, GateOptions
 from t2bench.runner.observer import Observer
 from t2bench.spec.case import Plan
 from t2bench.spec.errors import Mark, SpecError, SuiteErrors
-from t2bench.spec.loader import load_suite
 from t2bench.spec.plan import expand, matches
 from t2bench.spec.plugins import permitted
 from t2bench.spec.suite import Suite
@@ -43,10 +42,9 @@ def load(request: Request, observer: Observer) -> tuple[Suite, Policy]:
     Raises:
         SuiteErrors: either cannot be used.
     """
-    load_suite(request.suite, device="cpu", overrides=request.overrides)  # a wrong suite is said before anything slow
-    device = choose_device(request.device, observer)
-    suite = load_suite(request.suite, device=device, overrides=request.overrides)
-    permitted(suite, allow_code=request.allow_code)
+    suite, _ = suite_for_device(
+        request.suite, request.device, observer, overrides=request.overrides, allow_code=request.allow_code
+    )
     try:
         return suite, policy_of(suite.gate)
     except ValueError as error:

@@ -143,17 +143,17 @@ def _half_precision(q: Tensor, k: Tensor, v: Tensor, mask: Mask, **options: Any)
     return _sdpa(q.bfloat16(), k.bfloat16(), v.bfloat16(), mask, **options).to(q.dtype)
 
 
-def _ignores_ignored(x_ND: Tensor, table_VD: Tensor, labels_N: Tensor, *, softcap: None, chunk_tokens: int) -> Tensor:
+def _ignores_ignored(x_ND: Tensor, table_VD: Tensor, labels_N: Tensor, _: object, *, chunk_tokens: int) -> Tensor:
     return _dense(x_ND, table_VD, labels_N.clamp(min=0))
 
 
-def _mean_of_means(x_ND: Tensor, table_VD: Tensor, labels_N: Tensor, *, softcap: None, chunk_tokens: int) -> Tensor:
+def _mean_of_means(x_ND: Tensor, table_VD: Tensor, labels_N: Tensor, _: object, *, chunk_tokens: int) -> Tensor:
     parts = zip(x_ND.split(chunk_tokens), labels_N.split(chunk_tokens), strict=True)
     losses = [_dense(x, table_VD, labels) for x, labels in parts]
     return torch.stack(losses).mean()
 
 
-def _last_chunk_lost(x_ND: Tensor, table_VD: Tensor, labels_N: Tensor, *, softcap: None, chunk_tokens: int) -> Tensor:
+def _last_chunk_lost(x_ND: Tensor, table_VD: Tensor, labels_N: Tensor, _: object, *, chunk_tokens: int) -> Tensor:
     whole = len(x_ND) // chunk_tokens * chunk_tokens
     return _dense(x_ND[:whole], table_VD, labels_N[:whole])
 
