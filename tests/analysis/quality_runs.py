@@ -50,6 +50,7 @@ class QualityRuns:
     groups: tuple = ("fp32/L64",)
     details: bool = True
     text_seed: int = 0
+    test_seed: int = 0
     floors: dict = field(default_factory=lambda: {"copy": 0.5, "retrieval": 7.1})
 
     def make(self, path):
@@ -75,7 +76,7 @@ class QualityRuns:
         return Run(path=path, suite=suite, environment=environment, records=tuple(records))
 
     def text(self, test):
-        rng = np.random.default_rng([self.text_seed, *test.encode()])
+        rng = np.random.default_rng([self.text_seed, self.test_seed, *test.encode()])
         lengths = rng.integers(4, 24, self.sentences)
         return [" ".join(rng.choice(WORDS, n)) + " ." for n in lengths]
 
@@ -227,9 +228,13 @@ class QualityRuns:
         return {"corpus": {"name": self.corpus}, "recipe": recipe, "decode": list(self.decode), "margin": self.margin}
 
     def _corpus(self):
-        splits = {
-            name: {"pairs": 9, "source_sha256": f"s{name}{self.text_seed}", "target_sha256": f"t{name}{self.text_seed}"}
+        seeds = {
+            name: f"{self.text_seed}{self.test_seed if name in self.tests else ''}"
             for name in ("train", "val", *self.tests)
+        }
+        splits = {
+            name: {"pairs": 9, "source_sha256": f"s{name}{seed}", "target_sha256": f"t{name}{seed}"}
+            for name, seed in seeds.items()
         }
         corpus = {"corpus": self.corpus, "synthetic": self.synthetic, "direction": self.direction, "used": splits}
         return {**corpus, "lowercase": self.lowercase, "tokenizer": {"kind": "bpe", "vocab": 500}}

@@ -106,6 +106,7 @@ def test_energy_that_nobody_measured_is_not_a_failure_to_reach(tmp_path):
     "other",
     [
         {"text_seed": 1},
+        {"test_seed": 1},
         {"direction": "xb-xa"},
         {"signature": "nrefs:1|case:lc|eff:no|tok:13a|smooth:exp|version:2.6.0"},
         {"lowercase": True},

@@ -36,6 +36,7 @@ def test_a_better_candidate_is_called_so(runs):
     ("other", "words"),
     [
         ({"text_seed": 1}, "training text:"),
+        ({"test_seed": 1}, "test text:"),
         ({"direction": "xb-xa"}, "direction: xa-xb -> xb-xa"),
         ({"lowercase": True}, "lowercase: False -> True"),
         ({"signature": "tok:intl"}, "BLEU signature:"),

@@ -43,6 +43,16 @@ def test_outputs_that_differ_and_score_alike_are_not_significant():
     assert sentence_test(mine, mine[::-1].copy()).p_value == 1.0
 
 
+def test_one_sentence_that_differs_is_never_significant():
+    # Every shuffle shows the same difference: counting only what is greater would make p the smallest there is.
+    target = references(40)
+    mine = counts(worsened(target, 0.3, 1), target)
+    other = mine.copy()
+    other[0] = counts(target, target)[0]
+    assert sentence_test(other, mine).difference.value > 0
+    assert sentence_test(other, mine).p_value == 1.0
+
+
 def test_the_same_run_gives_the_same_report():
     target = references(100)
     sides = [counts(worsened(target, share, 3), target) for share in (0.3, 0.4)]
