@@ -24,6 +24,7 @@ from t2bench.quality.batching import Ragged
 from t2bench.quality.tokenizer import EOS
 from t2bench.spec.axes import PositionSpec
 from t2bench.spec.quality import Decoding
+from t2bench.translation.search import Beam
 
 GREEDY = Decoding(max_extra=4)
 PENALTIES = [
@@ -123,9 +124,10 @@ def plain_beam(model: Transformer, source: list[int], limit: int, width: int, pe
 
 
 @pytest.mark.parametrize(("penalty", "alpha"), PENALTIES)
-@pytest.mark.parametrize("width", [2, 6, 25])
-def test_beam_search_is_that_with_lists(width: int, penalty: str, alpha: float) -> None:
-    model, source = make(ENCDEC, end=1.5), sentences(8, longest=5)
+@pytest.mark.parametrize(("width", "end"), [(2, 1.5), (6, 1.5), (20, 6.0)])
+def test_beam_search_is_that_with_lists(width: int, end: float, penalty: str, alpha: float) -> None:
+    """Where the end is likely, a short text leads until a long one, of which more is divided, overtakes it."""
+    model, source = make(ENCDEC, end=end), sentences(8, longest=5)
     found = translate(model, source, beam(width, penalty, alpha))
     for row in range(len(source)):
         ids = source[row].tolist()
@@ -196,3 +198,32 @@ def test_a_table_of_positions_ends(arch: str, lengths: list[int]) -> None:
         found = translate(model, source, decoding)
         assert found.cut == [True] * 3
         assert [len(tokens) for tokens in found.tokens] == lengths
+
+
+class Script:
+    """In place of a `Reader`: the end has probability 0.7 first, then 0 until it is certain at the tenth token."""
+
+    keeps_shape = False
+
+    def __init__(self) -> None:
+        self.rows, self.step = 1, -1
+
+    def first(self) -> torch.Tensor:
+        self.step += 1
+        logits_RV = torch.zeros(self.rows, 6)
+        logits_RV[:, EOS] = {0: 0.7, 9: 1.0}.get(self.step, 0.0)
+        logits_RV[:, 5] = {0: 0.3, 9: 0.0}.get(self.step, 1.0)
+        return logits_RV.log()
+
+    def next(self, token_R: torch.Tensor) -> torch.Tensor:
+        self.rows = len(token_R)
+        return self.first()
+
+    def reorder(self, rows_R: torch.Tensor, *, same_source: bool = False) -> None:
+        self.rows = len(rows_R)
+
+
+@pytest.mark.parametrize(("penalty", "alpha", "length"), [("none", 1.0, 0), ("length", 1.0, 9), ("length", 0.1, 0)])
+def test_a_long_text_may_overtake_a_short_one_much_later(penalty: str, alpha: float, length: int) -> None:
+    search = Beam(Script(), torch.tensor([20]), 6, beam(3, penalty, alpha))  # type: ignore[arg-type]
+    assert search.run().tokens == [[5] * length]
