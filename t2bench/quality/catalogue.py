@@ -9,6 +9,7 @@ from pathlib import Path
 from t2bench.quality.corpora import is_corpus
 from t2bench.quality.errors import DataError
 from t2bench.spec.errors import did_you_mean, listing, printable
+from t2bench.spec.quality import MADE
 
 DATA_VARIABLE = "T2BENCH_DATA"
 
@@ -122,7 +123,7 @@ def locate(name: str = "", data: str | Path | None = None) -> Path:
     where = f"in {home}" if home.is_dir() else f"because there is no folder {home}"
     if name in KNOWN:
         raise DataError(f"no corpus {name} {where}; 't2bench data get {name}' fetches it")
-    near = did_you_mean(name, [*found, *KNOWN])
+    near = did_you_mean(name, [*found, *KNOWN, *MADE])
     there = f"; there is {listing(found)}" if found else ""
     what = f"no corpus {printable(name)}" if name else "no parallel text"
     raise DataError(f"{what} {where}{near or there} (--data DIR or {DATA_VARIABLE} says where to look)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -104,8 +105,10 @@ class Texts:
 
     @property
     def record(self) -> list[dict[str, Any]]:
-        """What must be the same for a run to be continued."""
-        return [{"spec": asdict(key[0]), **prepared.record} for key, prepared in self._prepared.items()]
+        """What must be the same for a run to be continued, as JSON gives it back."""
+        found = [{"spec": asdict(key[0]), **prepared.record} for key, prepared in self._prepared.items()]
+        plain: list[dict[str, Any]] = json.loads(json.dumps(found))
+        return plain
 
 
 def _key(case: Case) -> Key:

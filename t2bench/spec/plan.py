@@ -13,7 +13,7 @@ from t2bench.spec.case import GHOST_SUFFIX, Case, Plan, Refusal, WorkloadSpec
 from t2bench.spec.errors import Mark, SpecError, SuiteErrors, listing, show
 from t2bench.spec.model import ModelSpec
 from t2bench.spec.presets import at_point
-from t2bench.spec.quality import QualitySpec
+from t2bench.spec.quality import LANGUAGE, LONGER, SHORT, QualitySpec
 from t2bench.spec.refusals import refusal
 from t2bench.spec.suite import Suite, Variant
 
@@ -163,12 +163,16 @@ def _case(suite: Suite, variant: Variant, point: Point, model: ModelSpec) -> Cas
         device="cuda" if suite.device == "cuda" else "cpu",
         seed=suite.seed,
         extras=point.extras,
-        quality=_quality(suite, variant) if workload.learns else None,
+        quality=_quality(suite, variant, workload) if workload.learns else None,
     )
 
 
-def _quality(suite: Suite, variant: Variant) -> QualitySpec:
-    return replace(suite.quality, recipe=replace(suite.quality.recipe, **variant.recipe))
+def _quality(suite: Suite, variant: Variant, workload: WorkloadSpec) -> QualitySpec:
+    quality = replace(suite.quality, recipe=replace(suite.quality.recipe, **variant.recipe))
+    corpus = quality.corpus
+    if workload.kind == "extrapolate" and corpus.name == LANGUAGE and not corpus.test_lengths:
+        corpus = replace(corpus, lengths=corpus.lengths or SHORT, test_lengths=LONGER)
+    return replace(quality, corpus=corpus)
 
 
 def _extras(point: Mapping[str, Any], names_batch: bool) -> tuple[tuple[str, Any], ...]:

@@ -28,6 +28,9 @@ Utility = Literal["chrf", "bleu"]
 LANGUAGE = "synthetic"
 TASKS = ("copy", "reverse", "recall")
 MADE = (LANGUAGE, *TASKS)
+# Words of a source sentence, for the language: what is trained on, and what is judged on.
+SHORT: tuple[int, int] = (4, 20)
+LONGER: tuple[tuple[int, int], ...] = (SHORT, (21, 40), (41, 80))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +49,8 @@ class CorpusSpec:
         lengths: fewest and most words of a source sentence in training and validation (empty for all; of a generated
             corpus: what it is made with).
         test_lengths: ranges of source words: every test set is split into one test set per range, so that what was
-            trained on short sentences is judged on long ones; empty for no split.
+            trained on short sentences is judged on long ones; empty for no split. Of `recall`: ranges of the distance
+            in symbols between what is asked for and the question.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
