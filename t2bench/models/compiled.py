@@ -55,19 +55,18 @@ class Compiled:
     cache_misses: int
 
 
-def wrap(function: Function, mode: str, *, graphs: bool = True, dynamic: bool = False) -> Function:
+def wrap(function: Function, mode: str, *, graphs: bool = True) -> Function:
     """The function compiled in a mode of the `compile` axis; itself if that is `off`.
 
     Args:
         function: what to compile.
         mode: a value of `t2bench.spec.axes.Compile`.
         graphs: whether the mode's CUDA graphs are wanted.
-        dynamic: for all shapes at once instead of for those that it meets first.
     """
     if mode == "off":
         return function
     chosen = mode if graphs else WITHOUT_GRAPHS.get(mode, mode)
-    return cast(Function, torch.compile(function, mode=chosen, dynamic=dynamic))
+    return cast(Function, torch.compile(function, mode=chosen, dynamic=False))
 
 
 def wrap_parts(model: nn.Module, mode: str) -> None:

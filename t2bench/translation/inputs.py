@@ -65,9 +65,10 @@ def check_trainable(spec: ModelSpec, *, longest_source: int, longest_target: int
         raise ValueError(f"memory {spec.memory} continues one long text, and sentence pairs are short ones: memory: 0")
     if spec.pattern.kind == "prefix" and is_packed(spec):
         raise ValueError(f"pattern prefix needs rows of its own for each text: padding mask, not {spec.padding}")
-    if spec.compile != "off" and is_packed(spec):
+    if spec.compile != "off":
         raise ValueError(
-            f"padding {spec.padding} has other lengths in every batch, and each would be compiled anew: compile: off"
+            "batches of sentences have ever new shapes, each of which would be compiled for minutes, until torch gives "
+            "up and goes on without: compile: off"
         )
     longest = longest_pair if spec.arch == "decoder" else max(longest_source, longest_target)
     if spec.position.kind == "learned" and spec.recurrence == "none" and longest > spec.position.max_len:

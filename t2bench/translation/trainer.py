@@ -9,9 +9,6 @@ Matrix products are in the case's dtype. 16 bits without autocast are possible i
 small beside a weight are lost; fp16 goes with autocast, and with a scaled loss (Micikevicius et al. 2018, section 3.2),
 whose scale is found on the way: updates with infinite gradients are left out.
 
-`compile` makes the forward pass and the loss for any length at once, since every batch has another, and without CUDA
-graphs, which each have one. Position tables are made before.
-
 Shape letters: B batch, T length, D width, N labels.
 """
 
@@ -23,15 +20,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from t2bench.models.compiled import wrap
 from t2bench.models.init import mixed_seed
 from t2bench.models.precision import PRECISIONS
-from t2bench.models.transformer import build
+from t2bench.models.transformer import Transformer, build
 from t2bench.quality.batching import BatchStream, EncodedPairs, gather, plan_batches
 from t2bench.spec.model import ModelSpec
 from t2bench.spec.quality import Recipe
@@ -113,7 +108,7 @@ class Trainer:
         )
         self._precision = PRECISIONS[dtype]
         self._precision.set_matmul()
-        self.model: nn.Module = build(spec, device=device, dtype=self._precision.parameters, seed=seed)
+        self.model: Transformer = build(spec, device=device, dtype=self._precision.parameters, seed=seed)
         self._parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._optimizer = _optimizer(self._parameters, recipe)
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._precision.autocast == torch.float16)
@@ -129,13 +124,6 @@ class Trainer:
             "seed": seed,
             "dtype": dtype,
         }
-        self._hidden: Any = self.model.hidden
-        self._loss_of: Any = self.model.loss
-        if spec.compile != "off":
-            self._prime(int(source_lengths.argmax()), int(target_lengths.argmax()))
-            self._hidden, self._loss_of = (
-                wrap(part, spec.compile, graphs=False, dynamic=True) for part in (self._hidden, self._loss_of)
-            )
 
     def advance(self, until: int, *, max_s: float) -> Progress:
         """Train.
@@ -280,13 +268,13 @@ class Trainer:
         """Mean loss of a batch's labels, by no more logits than there are labels."""
         batch = fed.batch
         with self._precision.forward(self._device.type):
-            x_BTD: Tensor = self._hidden(batch.tokens_BT, **batch.given)
+            x_BTD: Tensor = self.model.hidden(batch.tokens_BT, **batch.given)
             labels_BT = batch.labels_BT
             # What a user's own module calls hidden may have another shape.
             if fed.labelled_N is not None and not self._spec.factory:
                 x_BTD = x_BTD.flatten(0, 1).index_select(0, fed.labelled_N)[None]
                 labels_BT = labels_BT.flatten().index_select(0, fed.labelled_N)[None]
-            loss: Tensor = self._loss_of(x_BTD, labels_BT, label_smoothing=smoothing)
+            loss: Tensor = self.model.loss(x_BTD, labels_BT, label_smoothing=smoothing)
         return loss
 
     def _clipped(self) -> Tensor:
@@ -307,13 +295,6 @@ class Trainer:
                 torch.cuda.set_rng_state(self._random["cuda"], self._device)
             yield
             self._random = _random_state(self._device)
-
-    def _prime(self, *rows: int) -> None:
-        """Let the model make its position tables before it is compiled: they must not be part of a graph."""
-        with torch.no_grad(), self._precision.forward(self._device.type):
-            for row in rows:
-                batch = feed(self._spec, gather(self._train, self._plan.rows[[row]]), self._device).batch
-                self._hidden(batch.tokens_BT, **batch.given)
 
 
 def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
