@@ -10,13 +10,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from t2bench.meters.memory import MemoryMeter, cuda_uuid
 from t2bench.meters.nvml import open_nvml
-from t2bench.models.transformer import Transformer
 from t2bench.quality.batching import EncodedPairs
 from t2bench.spec.case import Case
 from t2bench.spec.quality import Decoding
@@ -26,6 +25,8 @@ from t2bench.translation.translator import Translated, Translator
 
 # Greedy, since what is chosen by must be cheap; and cut early, since a model that has learned little never ends.
 VALIDATION = Decoding(max_extra=16)
+# Source tokens of a batch that is translated: without gradients there is room for more than training has.
+DECODE_TOKENS = 4096
 
 
 class Learner:
@@ -54,8 +55,8 @@ class Learner:
             dtype=case.dtype,
             device=device,
         )
-        self._model = cast(Transformer, self._trainer.model)
-        self._translator = Translator(self._model, tokens=max(tokens, case.length), dtype=case.dtype)
+        self._model = self._trainer.model
+        self._translator = Translator(self._model, tokens=max(tokens, DECODE_TOKENS), dtype=case.dtype)
         self._running: Iterator[Translated] = iter(())
         self._energy_j = 0.0
 
