@@ -65,6 +65,7 @@ def board(index: Index, scope: Scope, members: Sequence[Training], *, primary: b
     arms = {name: arm for name in names if (arm := _arm(index, name, members, scored)) is not None}
     claims = {}
     floors = _floors(score for _, score in scored)
+    floor = floors.get("retrieval", 0.0)
     utility = _utility(scored)
     why_not = _why_not(scored, utility)
     margin = scored[0][0].spec.margin
@@ -73,7 +74,7 @@ def board(index: Index, scope: Scope, members: Sequence[Training], *, primary: b
     if reference is not None:
         against = [seeds.claim(arm, reference, margin=margin, agrees_by=agrees) for arm in arms.values()]
         others = [each for each in against if each.variant != each.reference]
-        claims = {each.variant: each for each in seeds.with_verdicts(others, arms, why_not=why_not)}
+        claims = {each.variant: each for each in seeds.with_verdicts(others, arms, why_not=why_not, floor=floor)}
     arms = {name: arm_warnings(arm, members, floors, primary=primary) for name, arm in arms.items()}
     return Board(
         scope=scope,
@@ -84,16 +85,18 @@ def board(index: Index, scope: Scope, members: Sequence[Training], *, primary: b
         why_not=why_not,
         arms=tuple(arms.values()),
         claims=claims,
-        rungs=_rungs(index, arms, margin, agrees, why_not),
+        rungs=_rungs(index, arms, margin, agrees, why_not=why_not, floor=floor),
         floors=floors,
         notes=tuple(_notes(members, why_not)),
     )
 
 
-def _rungs(index: Index, arms: Mapping[str, Arm], margin: float, agrees: str, why_not: str) -> tuple[Claim, ...]:
+def _rungs(
+    index: Index, arms: Mapping[str, Arm], margin: float, agrees: str, *, why_not: str, floor: float
+) -> tuple[Claim, ...]:
     order = [str(name) for name in index.run.suite.get("ladder") or () if str(name) in arms]
     steps = [seeds.claim(arms[b], arms[a], margin=margin, agrees_by=agrees) for a, b in pairwise(order)]
-    return seeds.with_verdicts(steps, arms, why_not=why_not)
+    return seeds.with_verdicts(steps, arms, why_not=why_not, floor=floor)
 
 
 def _arm(index: Index, name: str, members: Sequence[Training], scored: Sequence[tuple[Training, Score]]) -> Arm | None:

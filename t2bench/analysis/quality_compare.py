@@ -35,7 +35,12 @@ def between_variants(index: Index, variant: str, reference: str) -> tuple[Qualit
             for name, arm in arms.items()
             if name != reference
         ]
-        judged = {each.variant: each for each in seeds.with_verdicts(against, arms, why_not=board.why_not)}
+        judged = {
+            each.variant: each
+            for each in seeds.with_verdicts(
+                against, arms, why_not=board.why_not, floor=board.floors.get("retrieval", 0.0)
+            )
+        }
         found.append(_row(board, arms[reference], arms[variant], variant, judged_as=judged[variant]))
     return tuple(found)
 
@@ -82,7 +87,13 @@ def _rows(board: Board, twin: Board | None, note: str) -> list[QualityRow]:
         for name in pairs
     ]
     arms = {**mine, **{_baseline(name): arm for name, arm in theirs.items()}}
-    judged = dict(zip(pairs, seeds.with_verdicts(claims, arms, why_not=board.why_not), strict=True))
+    judged = dict(
+        zip(
+            pairs,
+            seeds.with_verdicts(claims, arms, why_not=board.why_not, floor=board.floors.get("retrieval", 0.0)),
+            strict=True,
+        )
+    )
     return [
         replace(_row(board, theirs.get(name), mine.get(name), name, judged_as=judged.get(name)), note=note)
         for name in names

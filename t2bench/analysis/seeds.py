@@ -113,13 +113,16 @@ def _within(estimate: MeanEstimate, margin: float) -> float | None:
     return student.upper_tail(room / estimate.error, estimate.df)
 
 
-def with_verdicts(claims: Sequence[Claim], arms: Mapping[str, Arm], *, why_not: str = "") -> tuple[Claim, ...]:
+def with_verdicts(
+    claims: Sequence[Claim], arms: Mapping[str, Arm], *, why_not: str = "", floor: float = 0.0
+) -> tuple[Claim, ...]:
     """The same claims, judged together: Holm's rule over those that a test was made for.
 
     Args:
         claims: against one reference, or the steps of one ladder, on one test set.
         arms: variant -> its scores.
         why_not: why nothing may be concluded on this test set; empty if something may.
+        floor: BLEU of retrieval: two variants below it are alike in having learned nothing, which is no finding.
     """
     tested = [index for index, each in enumerate(claims) if each.p_value is not None]
     differs = dict(zip(tested, stats.holm([claims[i].p_value or 0.0 for i in tested]), strict=True))
@@ -130,11 +133,18 @@ def with_verdicts(claims: Sequence[Claim], arms: Mapping[str, Arm], *, why_not: 
             found.append(each)
         elif why_not:
             found.append(replace(each, why=why_not))
+        elif _both_below(each, arms, floor):
+            found.append(replace(each, why=f"neither reaches the {floor:.1f} BLEU of the nearest training sentence"))
         elif index not in differs:
             found.append(replace(each, why=each.why or ONE_SEED))
         else:
             found.append(_judged(each, differs[index], within[index], arms, len(tested)))
     return tuple(found)
+
+
+def _both_below(each: Claim, arms: Mapping[str, Arm], floor: float) -> bool:
+    scores = [arms[name].values.get("bleu", ()) for name in (each.variant, each.reference)]
+    return all(values and float(np.mean(values)) < floor for values in scores)
 
 
 def _or_one(value: float | None) -> float:

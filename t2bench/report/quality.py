@@ -34,8 +34,9 @@ def points(value: Interval | None, sign: str = "") -> str:
     """BLEU points: `24.40 [22.93, 25.87]`, with a sign for differences."""
     if value is None:
         return units.NA
-    bounds = "" if value.low is None or value.high is None else f" [{value.low:{sign}.2f}, {value.high:{sign}.2f}]"
-    return f"{value.value:{sign}.2f}{bounds}"
+    # Adding 0 turns a rounded -0.0 into 0.0.
+    shown = [f"{round(x, 2) + 0.0:{sign}.2f}" for x in (value.value, value.low, value.high) if x is not None]
+    return shown[0] if len(shown) < 3 else f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 
 def named(scope: Scope) -> str:
@@ -201,7 +202,10 @@ def _notes(board: Board, *, first: bool) -> list[str]:
     notes += list(board.notes)
     notes += [_rule(board)] if board.claims and first else []
     notes += [] if board.primary else ["Judged as a family of its own, beside the table that the verdict is about."]
-    notes += [f"{arm.variant}: {'; '.join(arm.warnings)}." for arm in board.arms if arm.warnings]
+    warned: dict[str, list[str]] = {}
+    for arm in board.arms:
+        warned.setdefault("; ".join(arm.warnings), []).append(arm.variant)
+    notes += [f"{listed(names, _MAX_NAMED)}: {text}." for text, names in warned.items() if text]
     notes += [f"{_unresolved(c)}: no difference resolved." for c in board.claims.values() if c.verdict == "unresolved"]
     notes += _reasons(board)
     notes += _ladder(board)

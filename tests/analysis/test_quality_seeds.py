@@ -199,3 +199,19 @@ def test_a_reason_against_verdicts_stops_all_of_them_but_identity():
     found = judged(reference, arm("far", [9, 10, 11]), arm("same", [1, 2, 3], hashes=hashes), why_not="50 sentences")
     assert [claim.verdict for claim in found] == ["undecidable", "identical"]
     assert found[0].why == "50 sentences"
+
+
+def test_two_that_learned_nothing_are_not_called_equivalent():
+    sides = [arm("ref", [0.1, 0.2, 0.1]), arm("new", [0.1, 0.1, 0.2])]
+    claims = [seeds.claim(sides[1], sides[0], margin=0.5)]
+    arms = {each.variant: each for each in sides}
+    assert seeds.with_verdicts(claims, arms)[0].verdict == "equivalent"
+    (found,) = seeds.with_verdicts(claims, arms, floor=7.1)
+    assert found.verdict == "undecidable"
+    assert found.why == "neither reaches the 7.1 BLEU of the nearest training sentence"
+    # One that learned against one that did not is a finding.
+    learned = {**arms, "new": arm("new", [20.0, 20.5, 20.2])}
+    assert (
+        seeds.with_verdicts([seeds.claim(learned["new"], sides[0], margin=0.5)], learned, floor=7.1)[0].verdict
+        == "better"
+    )

@@ -199,3 +199,4 @@ def test_points_keep_their_sign_and_two_decimals():
     assert quality.points(Interval(value=1.0, low=-0.5, high=2.5), "+") == "+1.00 [-0.50, +2.50]"
     assert quality.points(Interval(value=24.4)) == "24.40"
     assert quality.points(None) == "n/a"
+    assert quality.points(Interval(value=-1e-9, low=-0.001, high=0.0), "+") == "+0.00 [+0.00, +0.00]"
