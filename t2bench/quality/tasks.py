@@ -2,17 +2,18 @@
 
     copy      d q a        ->  d q a
     reverse   d q a        ->  a q d
-    recall    ka 7 bo 2 mi 9 bo  ->  2      pairs of a key and a value, then a key: its value is wanted
+    recall    ka 7 1 4 2 bo 2 2 0 9 mi 9 8 8 1 bo  ->  2 2 0 9
+              groups of a key and its value of four digits, then a key: its value is wanted
 
 Copying and reversing have a test set for each range of lengths. Recall (Ba et al. 2016, "Using fast weights to attend
-to the recent past") has one for each range of distances: how many symbols the value lies before the query. Test sets
-whose distances occur in training differ in nothing but the distance: their strings are as long as the longest of
-training; those beyond are as long as their longest distance needs.
+to the recent past") has one for each range of distances, counted in groups back from the query: 1 is the last group.
+Test sets whose distances occur in training differ in nothing but the distance: they have as many groups as the longest
+string of training; those beyond have as many as their longest distance needs.
 
 A symbol is a word: `char` gives a token for each of its one or two characters and for each space, `bpe` one token for
 each symbol. Nothing but `random.Random.random` is drawn, so a seed is the same corpus on every machine. Scores on these
-tasks are labelled synthetic. The answer of recall is a single word, of which BLEU is 0 whatever it is: the share of
-exact answers is what counts there, and guessing gives a tenth.
+tasks are labelled synthetic. BLEU, chrF and the share of exact answers all count: an answer of recall has the four
+words that BLEU needs. Guessed digits are right once in 10,000 strings, the value of any of n groups once in n.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from t2bench.spec.quality import TASKS
 SOURCE, TARGET = "in", "out"
 SYMBOLS = tuple("abcdefghijklmnopqrstuvwxyz")
 KEYS = tuple(f"{consonant}{vowel}" for consonant in "bcdfghjklmnprstv" for vowel in "aeio")
-VALUES = tuple("0123456789")
+DIGITS = tuple("0123456789")
+VALUE_DIGITS = 4  # words of an answer: BLEU counts up to four in a row
 MAX_WASTED = 200  # draws in a row that gave nothing new: there are no more strings of that length
 
 Range = tuple[int, int]
@@ -36,8 +38,8 @@ Draw = Callable[[random.Random], tuple[list[str], list[str]]]
 
 LENGTHS: Range = (4, 20)
 TEST_LENGTHS: tuple[Range, ...] = ((4, 20), (21, 40), (41, 80))
-RECALL_LENGTHS: Range = (5, 33)  # 2 to 16 pairs and the query
-RECALL_DISTANCES: tuple[Range, ...] = ((1, 8), (9, 16), (17, 32), (33, 64))
+RECALL_LENGTHS: Range = (2, 8)  # groups
+RECALL_DISTANCES: tuple[Range, ...] = ((1, 2), (3, 4), (5, 8), (9, 16))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,10 +52,10 @@ class TaskSpec:
         train: training pairs.
         val: validation pairs.
         test: pairs of each test set.
-        lengths: fewest and most source symbols of training and validation (of recall: the query is one of them);
-            empty for LENGTHS or RECALL_LENGTHS.
-        test_lengths: a test set for each range, of source symbols or (recall) of distances; empty for TEST_LENGTHS or
-            RECALL_DISTANCES.
+        lengths: fewest and most source symbols, of recall groups, of training and validation; empty for LENGTHS or
+            RECALL_LENGTHS.
+        test_lengths: a test set for each range, of source symbols or (recall) of distances in groups; empty for
+            TEST_LENGTHS or RECALL_DISTANCES.
     """
 
     task: str
@@ -97,7 +99,7 @@ def make_task(spec: TaskSpec) -> Corpus:
         tests=tuple(tests),
         synthetic=True,
         description=f"synthetic task {spec.task} of seed {spec.seed}, {spec.train} training pairs of {fewest} to "
-        f"{most} symbols",
+        f"{most} {'groups' if recall else 'symbols'}",
     )
 
 
@@ -105,28 +107,11 @@ def _check(spec: TaskSpec, recall: bool, fewest: int, most: int) -> None:
     for name in ("train", "val", "test"):
         if getattr(spec, name) < 1:
             raise DataError(f"{spec.task}: {name} must be at least 1, got {getattr(spec, name)}")
-    shortest, longest = (3, 2 * len(KEYS) + 1) if recall else (1, None)
-    asked = {"lengths": (fewest, most)}
-    if not recall:
-        asked |= {part_name("test", low, high): (low, high) for low, high in spec.test_lengths}
-    for name, (low, high) in asked.items():
-        if not shortest <= low <= high or (longest and high > longest):
-            limit = f" <= {longest}" if longest else ""
-            raise DataError(f"{spec.task}: {name} must be {shortest} <= fewest <= most{limit}, got {low}, {high}")
-    for low, high in spec.test_lengths if recall else ():
-        if not 1 <= low <= high < 2 * len(KEYS) or not _odd(low, high):
-            most_distant = 2 * len(KEYS) - 1
-            raise DataError(
-                f"recall: distances are the odd numbers from 1 (the value just before the query) to {most_distant}; "
-                f"[{low}, {high}] is no range of them"
-            )
-    if recall and not _odd(fewest, most):
-        raise DataError(f"recall: pairs and a query are an odd number of symbols; got lengths {fewest} to {most}")
-
-
-def _odd(low: int, high: int) -> range:
-    """The odd numbers of a range, both ends included."""
-    return range(low | 1, high + 1, 2)
+    ranges = {part_name("test", low, high, "d" if recall else ""): (low, high) for low, high in spec.test_lengths}
+    for name, (low, high) in {"lengths": (fewest, most), **ranges}.items():
+        if not 1 <= low <= high or (recall and high > len(KEYS)):
+            limit = f" <= {len(KEYS)} (in groups: there are no more keys)" if recall else ""
+            raise DataError(f"{spec.task}: {name} must be 1 <= fewest <= most{limit}, got {low}, {high}")
 
 
 def _below(rng: random.Random, count: int) -> int:
@@ -145,36 +130,34 @@ def _string(task: str, low: int, high: int) -> Draw:
 
 
 def _recall(low: int, high: int) -> Draw:
-    """So many symbols, every number of pairs and then every queried pair equally often."""
-    counts = [length // 2 for length in _odd(low, high)]
+    """So many groups, every number of them and then every group to ask for equally often."""
 
     def draw(rng: random.Random) -> tuple[list[str], list[str]]:
-        count = counts[_below(rng, len(counts))]
-        return _pairs(rng, count, _below(rng, count))
+        count = low + _below(rng, high - low + 1)
+        return _groups(rng, count, 1 + _below(rng, count))
 
     return draw
 
 
 def _recall_at(low: int, high: int, most: int) -> Draw:
-    """The queried value lies so many symbols before the query."""
-    distances = _odd(low, high)
-    count = max((most - 1) // 2, distances[-1] // 2 + 1)
+    """The group that is asked for lies so many groups before the query."""
+    count = max(most, high)
 
     def draw(rng: random.Random) -> tuple[list[str], list[str]]:
-        return _pairs(rng, count, count - 1 - distances[_below(rng, len(distances))] // 2)
+        return _groups(rng, count, low + _below(rng, high - low + 1))
 
     return draw
 
 
-def _pairs(rng: random.Random, count: int, asked: int) -> tuple[list[str], list[str]]:
-    """Pairs of different keys, and the query for one of them."""
+def _groups(rng: random.Random, count: int, distance: int) -> tuple[list[str], list[str]]:
+    """Groups of different keys, and the query for one of them."""
     keys = list(KEYS)
     for place in range(count):  # Fisher and Yates, as far as needed
         other = place + _below(rng, len(keys) - place)
         keys[place], keys[other] = keys[other], keys[place]
-    values = [VALUES[_below(rng, len(VALUES))] for _ in range(count)]
-    source = [symbol for pair in zip(keys[:count], values, strict=True) for symbol in pair]
-    return [*source, keys[asked]], [values[asked]]
+    values = [[DIGITS[_below(rng, len(DIGITS))] for _ in range(VALUE_DIGITS)] for _ in range(count)]
+    source = [symbol for key, value in zip(keys[:count], values, strict=True) for symbol in (key, *value)]
+    return [*source, keys[count - distance]], values[count - distance]
 
 
 def _draw(spec: TaskSpec, name: str, count: int, draw: Draw, seen: set[str]) -> Pairs:

@@ -47,10 +47,10 @@ class CorpusSpec:
         lowercase: lowercase all text before anything else (for comparison with old tables).
         pairs: training pairs at most; null for all (of a generated corpus: 20,000).
         lengths: fewest and most words of a source sentence in training and validation (empty for all; of a generated
-            corpus: what it is made with).
+            corpus: what it is made with; of `recall`: groups of a key and a value).
         test_lengths: ranges of source words: every test set is split into one test set per range, so that what was
             trained on short sentences is judged on long ones; empty for no split. Of `recall`: ranges of the distance
-            in symbols between what is asked for and the question.
+            in groups from the question back to what is asked for; 1 is the last group.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT

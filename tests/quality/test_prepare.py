@@ -178,7 +178,7 @@ def test_made_corpora_are_made_as_asked(prepared):
     assert short.record["splits"]["test[7-7]"]["pairs"] == 1000
     assert all(used["left_out"] == 0 for used in short.record["used"].values())
     recall = prepared(name="recall", pairs=100, vocab=512)
-    assert recall.corpus.tests[0].name == "test[d1-8]"
+    assert recall.corpus.tests[0].name == "test[d1-2]"
 
 
 def test_a_built_in_name_wins_and_a_path_selects_the_folder(corpus, prepared):

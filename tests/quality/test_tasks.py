@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from t2bench.quality.errors import DataError
-from t2bench.quality.tasks import KEYS, SYMBOLS, VALUES, TaskSpec, make_task
+from t2bench.quality.scoring import quick_bleu
+from t2bench.quality.tasks import DIGITS, KEYS, SYMBOLS, TaskSpec, make_task
 from t2bench.quality.tokenizer import TokenizerSpec, make_tokenizer
 
 SIZES = {"train": 2000, "val": 100, "test": 200}
@@ -49,7 +50,7 @@ def test_strings_are_not_shared_where_there_are_few():
 def test_a_change_of_the_default_strings_does_not_go_unseen():
     # A change of these is a change of the corpora: scores from before and after are not comparable.
     assert made("copy").tests[0].source_sha256[:16] == "0baf09a8de442f3c"
-    assert made("recall").tests[0].source_sha256[:16] == "f36fcb5ae9e5a502"
+    assert made("recall").tests[0].source_sha256[:16] == "51be2e6f354cedf3"
 
 
 def test_targets_are_the_source_and_the_source_backwards():
@@ -73,36 +74,66 @@ def test_lengths_are_kept_and_all_used():
     assert [{len(source) for source, _ in rows(test)} for test in own.tests] == [{10}, {30, 31}]
 
 
+def groups(source):
+    return (len(source) - 1) // 5
+
+
 def distance(source, target):
-    """Symbols from the queried value to the query, by looking it up as a reader would."""
-    *pairs, query = source
-    table = dict(zip(pairs[::2], pairs[1::2], strict=True))
-    assert len(table) == len(pairs) // 2  # no key twice: one answer
-    assert [table[query]] == target
-    return len(source) - 1 - (pairs.index(query) + 1)
+    """Groups from the queried one to the query, by looking it up as a reader would."""
+    *body, query = source
+    keys = body[::5]
+    assert len(body) == 5 * len(set(keys))  # no key twice: one answer
+    place = keys.index(query)
+    assert target == body[5 * place + 1 : 5 * place + 5]
+    assert all(word in DIGITS for word in target)
+    return len(keys) - place
 
 
 def test_recall_asks_for_the_value_of_a_key_at_the_named_distance():
     corpus = made("recall")
-    assert {distance(*row) for row in rows(corpus.train)} == set(range(1, 32, 2))
-    assert {len(source) for source, _ in rows(corpus.train)} == set(range(5, 34, 2))
-    assert [test.name for test in corpus.tests] == ["test[d1-8]", "test[d9-16]", "test[d17-32]", "test[d33-64]"]
+    assert {distance(*row) for row in rows(corpus.train)} == set(range(1, 9))
+    assert {len(source) for source, _ in rows(corpus.train)} == {5 * count + 1 for count in range(2, 9)}
+    assert [test.name for test in corpus.tests] == ["test[d1-2]", "test[d3-4]", "test[d5-8]", "test[d9-16]"]
     for test in corpus.tests:
         low, high = bounds(test.name)
-        assert {distance(*row) for row in rows(test)} == {number for number in range(low, high + 1) if number % 2}
+        assert {distance(*row) for row in rows(test)} == set(range(low, high + 1))
     # Where training has been, tests differ in nothing but the distance.
-    assert [{len(source) for source, _ in rows(test)} for test in corpus.tests] == [{33}, {33}, {33}, {65}]
+    assert [{groups(source) for source, _ in rows(test)} for test in corpus.tests] == [{8}, {8}, {8}, {16}]
+    own = made("recall", lengths=(3, 5), test_lengths=((2, 2), (4, 6)))
+    assert {groups(source) for source, _ in rows(own.train)} == {3, 4, 5}
+    assert [test.name for test in own.tests] == ["test[d2-2]", "test[d4-6]"]
+    assert [{groups(source) for source, _ in rows(test)} for test in own.tests] == [{5}, {6}]
+    assert {distance(*row) for row in rows(own.tests[1])} == {4, 5, 6}
+
+
+def test_every_number_of_groups_and_every_group_is_asked_for_equally_often():
+    train = rows(made("recall", train=7000).train)
+    for count in range(2, 9):
+        places = [distance(*row) for row in train if groups(row[0]) == count]
+        assert 850 < len(places) < 1150  # 1000 of 7000, five standard deviations
+        for place in range(1, count + 1):
+            assert abs(places.count(place) - len(places) / count) < 5 * (len(places) / count) ** 0.5
+
+
+def test_an_exact_answer_has_a_bleu_and_another_has_less():
+    corpus = made("recall")
+    answers = corpus.tests[0].target
+    assert quick_bleu(answers, answers) == pytest.approx(100)
+    assert quick_bleu(answers[::-1], answers) < 5
 
 
 def test_recall_cannot_be_guessed_from_anything_else():
     corpus = made("recall", test=2000)
-    answers = [target for _, (target,) in rows(corpus.tests[0])]
-    assert max(answers.count(value) for value in VALUES) < 0.14 * len(answers)
-    counts = [source[1:-1:2].count(target) / len(source[1:-1:2]) for source, (target,) in rows(corpus.tests[0])]
-    assert sum(counts) / len(counts) < 0.2  # its own pair and chance: 1/16 + 0.9 * 15/16 / 10
+    answers = [target for _, target in rows(corpus.tests[0])]
+    for place in range(4):  # every digit a tenth of the time, wherever it stands
+        digits = [answer[place] for answer in answers]
+        assert all(0.07 < digits.count(digit) / len(digits) < 0.13 for digit in DIGITS)
+    assert max(answers.count(answer) for answer in answers) <= 5  # of 2,000 draws from 10,000
+    keys = [source[-1] for source, _ in rows(corpus.tests[0])]
+    assert max(keys.count(key) for key in KEYS) < 2 * len(keys) / len(KEYS)
 
 
-@pytest.mark.parametrize(("task", "symbols"), [("copy", SYMBOLS), ("recall", (*KEYS, *VALUES))])
+@pytest.mark.parametrize(("task", "symbols"), [("copy", SYMBOLS), ("recall", (*KEYS, *DIGITS))])
 def test_a_symbol_is_a_bpe_token_and_char_has_no_unknown(task, symbols, tmp_path):
     corpus = made(task)
     lines = (*corpus.train.source, *corpus.train.target)
@@ -122,10 +153,10 @@ def test_a_symbol_is_a_bpe_token_and_char_has_no_unknown(task, symbols, tmp_path
         ("copy", {"lengths": (9, 5)}, "copy: lengths must be 1 <= fewest <= most, got 9, 5"),
         ("reverse", {"test_lengths": ((0, 5),)}, r"reverse: test\[0-5\] must be 1 <= fewest <= most, got 0, 5"),
         ("copy", {"val": 0}, "copy: val must be at least 1, got 0"),
-        ("recall", {"lengths": (5, 200)}, "recall: lengths must be 3 <= fewest <= most <= 129, got 5, 200"),
-        ("recall", {"lengths": (6, 6)}, "an odd number of symbols; got lengths 6 to 6"),
-        ("recall", {"test_lengths": ((2, 2),)}, r"distances are the odd numbers .* to 127; \[2, 2\] is no range"),
-        ("recall", {"test_lengths": ((1, 128),)}, r"\[1, 128\] is no range of them"),
+        ("recall", {"lengths": (5, 65)}, r"recall: lengths must be 1 <= fewest <= most <= 64 \(in groups.*got 5, 65"),
+        ("recall", {"lengths": (6, 5)}, "recall: lengths must be 1 <= fewest <= most <= 64 .* got 6, 5"),
+        ("recall", {"test_lengths": ((0, 2),)}, r"recall: test\[d0-2\] must be 1 <= fewest <= most .* got 0, 2"),
+        ("recall", {"test_lengths": ((1, 65),)}, r"recall: test\[d1-65\] must be .* <= 64 .* got 1, 65"),
         ("sort", {}, "no task sort; there are copy, reverse, recall"),
     ],
 )
