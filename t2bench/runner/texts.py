@@ -64,13 +64,11 @@ class Text:
             self._floors[test] = {"copy": found.copy.bleu, "retrieval": found.retrieval.bleu}
         return self._floors[test]
 
-    def samples(self, count: int) -> list[dict[str, Any]]:
-        """Sentences for people to look at, spread evenly over the test set of the verdicts."""
-        name = self.tests[0]
-        pairs = self.split(name)
-        count = min(count, len(pairs))
-        rows = [(2 * place + 1) * len(pairs) // (2 * count) for place in range(count)]
-        return [{"test": name, "row": row, "source": pairs.source[row], "reference": pairs.target[row]} for row in rows]
+    def samples(self) -> list[dict[str, Any]]:
+        """The test set of the verdicts, for people to look at beside its translations."""
+        pairs = self.split(self.tests[0])
+        rows = enumerate(zip(pairs.source, pairs.target, strict=True))
+        return [{"test": pairs.name, "row": row, "source": source, "reference": ref} for row, (source, ref) in rows]
 
 
 class Texts:

@@ -67,7 +67,7 @@ def _write_details(text: Text, directory: Path, trainee: Trainee) -> dict[str, s
         "case": trainee.case.id,
         "seed": trainee.case.seed,
         "outputs": trainee.outputs,
-        "samples": text.samples(trainee.quality.samples),
+        "samples": text.samples(),
     }
     # No time of writing: the same training leaves the same file.
     body = gzip.compress(json.dumps(details, ensure_ascii=False).encode(), mtime=0)

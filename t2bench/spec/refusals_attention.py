@@ -163,7 +163,7 @@ def mask_beyond_the_flag(case: Case) -> str | None:
         what = "cache static, whose empty places are masked,"
     if what:
         return f"{what} needs a mask, and {backend} takes none; use flex, sdpa_efficient or math"
-    if case.workload.ragged and model.padding == "mask" and model.arch != "decoder":
+    if (case.workload.ragged or case.workload.learns) and model.padding == "mask" and model.arch != "decoder":
         return f"{backend} takes no padding mask; use padding: packed, or sdpa_efficient"
     return None
 
@@ -204,7 +204,7 @@ def flex_backward_on_cpu(case: Case) -> str | None:
 
 def flex_generation(case: Case) -> str | None:
     """FlexAttention is compiled for each pair of lengths."""
-    if case.model.attention != "flex" or case.workload.kind != "decode":
+    if case.model.attention != "flex" or not (case.workload.kind == "decode" or case.workload.learns):
         return None
     return "FlexAttention is compiled anew for each length, and every token has another; use sdpa_flash or math"
 
