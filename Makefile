@@ -4,7 +4,7 @@ SUITE ?= quickstart
 ARGS ?=
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
-.PHONY: run test bench peers docs lint clean gate-real
+.PHONY: run test bench peers peers-translation docs lint clean gate-real
 .DELETE_ON_ERROR:
 
 run: .venv/.run
@@ -19,6 +19,11 @@ bench: .venv/.test
 
 peers: .venv/.test
 	.venv/bin/python tests/benchmarks/peers.py --document docs/peers.md $(ARGS)
+
+# Training beside torch.nn.Transformer, and translating beside transformers' MarianMT.
+peers-translation: .venv/.test
+	.venv/bin/python tests/benchmarks/trainer.py
+	.venv/bin/python tests/benchmarks/decoding.py
 
 docs: .venv/.test
 	.venv/bin/python -m t2bench.parity.document $(ARGS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -190,12 +191,16 @@ class TrainLaunch:
         while True:
             self._say(trainee, f"translating {test} by {decoding.label}: {done} of {len(text)}")
             answer = self._ask(trainee, "more", max_s=CHUNK_S)
+            began = time.perf_counter()
             for batch in answer["batches"]:
                 for row, words in zip(batch["rows"], self._chosen(batch, decoding), strict=True):
                     hypotheses[row] = words
                 cut += sum(batch["cut"])
                 done += len(batch["rows"])
             spent = {name: spent[name] + answer[name] for name in spent}
+            if decoding.method == "mbr":  # to choose among the draws is part of it
+                chosen_s = time.perf_counter() - began
+                spent = {name: seconds + chosen_s for name, seconds in spent.items()}
             if answer["done"]:
                 break
         scores = asdict(score(hypotheses, text.target, text.source))
