@@ -2,7 +2,7 @@
 
     copy      d q a        ->  d q a
     reverse   d q a        ->  a q d
-    recall    ka 7 1 4 2 bo 2 2 0 9 mi 9 8 8 1 bo  ->  2 2 0 9
+    recall    ka 7 1 4 2 bo 2 2 0 9 mo 9 8 8 1 bo  ->  2 2 0 9
               groups of a key and its value of four digits, then a key: its value is wanted
 
 Copying and reversing have a test set for each range of lengths. Recall (Ba et al. 2016, "Using fast weights to attend
@@ -28,7 +28,7 @@ from t2bench.spec.quality import TASKS
 
 SOURCE, TARGET = "in", "out"
 SYMBOLS = tuple("abcdefghijklmnopqrstuvwxyz")
-KEYS = tuple(f"{consonant}{vowel}" for consonant in "bcdfghjklmnprstv" for vowel in "aeio")
+KEYS = tuple(f"{consonant}{vowel}" for consonant in "bcdfghjklmnprstv" for vowel in "ao")
 DIGITS = tuple("0123456789")
 VALUE_DIGITS = 4  # words of an answer: BLEU counts up to four in a row
 MAX_WASTED = 200  # draws in a row that gave nothing new: there are no more strings of that length
@@ -38,8 +38,8 @@ Draw = Callable[[random.Random], tuple[list[str], list[str]]]
 
 LENGTHS: Range = (4, 20)
 TEST_LENGTHS: tuple[Range, ...] = ((4, 20), (21, 40), (41, 80))
-RECALL_LENGTHS: Range = (2, 8)  # groups
-RECALL_DISTANCES: tuple[Range, ...] = ((1, 2), (3, 4), (5, 8), (9, 16))
+RECALL_LENGTHS: Range = (2, 6)  # groups
+RECALL_DISTANCES: tuple[Range, ...] = ((1, 2), (3, 4), (5, 6), (7, 12))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
