@@ -38,8 +38,8 @@ Draw = Callable[[random.Random], tuple[list[str], list[str]]]
 
 LENGTHS: Range = (4, 20)
 TEST_LENGTHS: tuple[Range, ...] = ((4, 20), (21, 40), (41, 80))
-RECALL_LENGTHS: Range = (2, 6)  # groups
-RECALL_DISTANCES: tuple[Range, ...] = ((1, 2), (3, 4), (5, 6), (7, 12))
+RECALL_LENGTHS: Range = (2, 4)  # groups
+RECALL_DISTANCES: tuple[Range, ...] = ((1, 2), (3, 4), (5, 8))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
