@@ -11,7 +11,17 @@ from t2bench.analysis.index import Index
 from t2bench.analysis.quality_costs import costs
 from t2bench.analysis.quality_examples import Files, examples, sentence_tests
 from t2bench.analysis.quality_records import SCORES, Score, Training, trainings
-from t2bench.analysis.quality_results import Arm, Board, Bucket, Claim, Curve, Quality, Scope
+from t2bench.analysis.quality_results import (
+    Arm,
+    Board,
+    Bucket,
+    Claim,
+    Curve,
+    Floor,
+    Quality,
+    Scope,
+    highest_floor,
+)
 from t2bench.analysis.quality_warnings import arm_warnings, board_warnings
 from t2bench.analysis.seeds import MIN_SENTENCES
 
@@ -65,7 +75,7 @@ def board(index: Index, scope: Scope, members: Sequence[Training], *, primary: b
     arms = {name: arm for name in names if (arm := _arm(index, name, members, scored)) is not None}
     claims = {}
     floors = _floors(score for _, score in scored)
-    floor = floors.get("retrieval", 0.0)
+    floor = highest_floor(floors)
     utility = _utility(scored)
     why_not = _why_not(scored, utility)
     margin = scored[0][0].spec.margin
@@ -92,7 +102,7 @@ def board(index: Index, scope: Scope, members: Sequence[Training], *, primary: b
 
 
 def _rungs(
-    index: Index, arms: Mapping[str, Arm], margin: float, agrees: str, *, why_not: str, floor: float
+    index: Index, arms: Mapping[str, Arm], margin: float, agrees: str, *, why_not: str, floor: Floor | None
 ) -> tuple[Claim, ...]:
     order = [str(name) for name in index.run.suite.get("ladder") or () if str(name) in arms]
     steps = [seeds.claim(arms[b], arms[a], margin=margin, agrees_by=agrees) for a, b in pairwise(order)]

@@ -36,10 +36,7 @@ def between_variants(index: Index, variant: str, reference: str) -> tuple[Qualit
             if name != reference
         ]
         judged = {
-            each.variant: each
-            for each in seeds.with_verdicts(
-                against, arms, why_not=board.why_not, floor=board.floors.get("retrieval", 0.0)
-            )
+            each.variant: each for each in seeds.with_verdicts(against, arms, why_not=board.why_not, floor=board.floor)
         }
         found.append(_row(board, arms[reference], arms[variant], variant, judged_as=judged[variant]))
     return tuple(found)
@@ -90,7 +87,7 @@ def _rows(board: Board, twin: Board | None, note: str) -> list[QualityRow]:
     judged = dict(
         zip(
             pairs,
-            seeds.with_verdicts(claims, arms, why_not=board.why_not, floor=board.floors.get("retrieval", 0.0)),
+            seeds.with_verdicts(claims, arms, why_not=board.why_not, floor=board.floor),
             strict=True,
         )
     )

@@ -123,6 +123,36 @@ class Arm:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Floor:
+    """A score that needs no model.
+
+    Attributes:
+        bleu: the score.
+        words: what gives it, for example `the nearest training sentence`.
+    """
+
+    bleu: float
+    words: str
+
+
+_FLOOR_WORDS = {"copy": "the source as its own translation", "retrieval": "the nearest training sentence"}
+
+
+def highest_floor(floors: Mapping[str, float]) -> Floor | None:
+    """The floor that a model must pass to have learned something; None if none is known.
+
+    Copying is no floor where it is the task itself, that is where it scores 100.
+    """
+    known = {name: bleu for name, bleu in floors.items() if name in _FLOOR_WORDS}
+    if known.get("copy", 0.0) > 99.99:
+        del known["copy"]
+    if not known:
+        return None
+    name = max(known, key=lambda name: known[name])
+    return Floor(bleu=known[name], words=_FLOOR_WORDS[name])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
     """A variant against another on one test set, in BLEU, over seeds.
 
@@ -185,6 +215,11 @@ class Board:
     floors: Mapping[str, float] = field(default_factory=dict)
     why_not: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def floor(self) -> Floor | None:
+        """The highest of the floors."""
+        return highest_floor(self.floors)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

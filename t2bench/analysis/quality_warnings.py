@@ -7,7 +7,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from t2bench.analysis.quality_records import Training
-from t2bench.analysis.quality_results import Arm, Board
+from t2bench.analysis.quality_results import Arm, Board, highest_floor
 from t2bench.analysis.seeds import ONE_SEED, diverged
 
 BREVITY, LENGTH_RATIO = 0.9, 1.1
@@ -29,11 +29,9 @@ def _mean(arm: Arm, metric: str) -> float | None:
 def _outputs(arm: Arm, floors: Mapping[str, float]) -> Iterator[str]:
     bleu, brevity, ratio = (_mean(arm, name) for name in ("bleu", "brevity_penalty", "length_ratio"))
     total = arm.num_sentences * len(arm.seeds)
-    if bleu is not None and bleu < floors.get("retrieval", 0.0):
-        yield (
-            f"BLEU {bleu:.1f} is below the {floors['retrieval']:.1f} of the nearest training sentence: it has learned "
-            "nothing that retrieval does not"
-        )
+    floor = highest_floor(floors)
+    if bleu is not None and floor is not None and bleu < floor.bleu:
+        yield f"BLEU {bleu:.1f} is below the {floor.bleu:.1f} of {floor.words}: it learned nothing that needs a model"
     if brevity is not None and brevity < BREVITY:
         yield f"its outputs are too short (brevity penalty {brevity:.2f})"
     if ratio is not None and ratio > LENGTH_RATIO:

@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from t2bench.analysis import stats, student
-from t2bench.analysis.quality_results import Arm, Claim, QualityVerdict, Spread
+from t2bench.analysis.quality_results import Arm, Claim, Floor, QualityVerdict, Spread
 from t2bench.analysis.stats import MeanEstimate
 
 MIN_SENTENCES = 200  # fewer, and one output's own interval is several BLEU wide
@@ -114,7 +114,7 @@ def _within(estimate: MeanEstimate, margin: float) -> float | None:
 
 
 def with_verdicts(
-    claims: Sequence[Claim], arms: Mapping[str, Arm], *, why_not: str = "", floor: float = 0.0
+    claims: Sequence[Claim], arms: Mapping[str, Arm], *, why_not: str = "", floor: Floor | None = None
 ) -> tuple[Claim, ...]:
     """The same claims, judged together: Holm's rule over those that a test was made for.
 
@@ -122,7 +122,7 @@ def with_verdicts(
         claims: against one reference, or the steps of one ladder, on one test set.
         arms: variant -> its scores.
         why_not: why nothing may be concluded on this test set; empty if something may.
-        floor: BLEU of retrieval: two variants below it are alike in having learned nothing, which is no finding.
+        floor: the highest one: two variants below it are alike in having learned nothing, which is no finding.
     """
     tested = [index for index, each in enumerate(claims) if each.p_value is not None]
     differs = dict(zip(tested, stats.holm([claims[i].p_value or 0.0 for i in tested]), strict=True))
@@ -133,8 +133,8 @@ def with_verdicts(
             found.append(each)
         elif why_not:
             found.append(replace(each, why=why_not))
-        elif _both_below(each, arms, floor):
-            found.append(replace(each, why=f"neither reaches the {floor:.1f} BLEU of the nearest training sentence"))
+        elif floor is not None and _both_below(each, arms, floor.bleu):
+            found.append(replace(each, why=f"neither reaches the {floor.bleu:.1f} BLEU of {floor.words}"))
         elif index not in differs:
             found.append(replace(each, why=each.why or ONE_SEED))
         else:

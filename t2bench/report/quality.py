@@ -18,6 +18,12 @@ FLOOR_WORDS = (
     "Floors need no model: the source itself as its translation (copy), and the translation of the training sentence "
     "that is most like it (retrieval)."
 )
+LC_TOK = "BLEU lc-tok"
+LC_TOK_WORDS = (
+    f"{LC_TOK}: BLEU of lowercased outputs and references, tokenised by 13a, mean over seeds: to be set beside "
+    "published BLEU of lowercased, tokenised text and nothing else. It is close to such numbers, not the same: they "
+    "are of Moses' tokenizer, after punctuation was normalised."
+)
 _MAX_NAMED = 6
 _WORDS: dict[QualityVerdict, str] = {
     "identical": "identical",
@@ -69,10 +75,10 @@ def _standing(board: Board) -> str:
     spread = arm.spreads.get("bleu")
     if spread is None:
         return f"{arm.variant} {diverged(arm) or 'has no score'}"
-    seeds = f"mean of {spread.num_seeds} seeds" if spread.num_seeds > 1 else f"one seed: {ONE_SEED}"
+    seeds = f"mean of {spread.num_seeds} seeds" if spread.num_seeds > 1 else ONE_SEED
     words = f"{arm.variant} reaches BLEU {points(spread.interval)} ({seeds})"
-    floor = board.floors.get("retrieval")
-    return words + ("" if floor is None else f"; the nearest training sentence would give {floor:.1f}")
+    floor = board.floor
+    return words + ("" if floor is None else f"; {floor.words} would give {floor.bleu:.1f}")
 
 
 def _compared(board: Board) -> str:
@@ -122,7 +128,9 @@ def boards(quality: Quality | None) -> tuple[Table, ...]:
 
 
 def _board(board: Board, several: bool, *, first: bool) -> Table:
-    columns = ("variant", "BLEU", "seeds", "difference", "verdict", "sd", "chrF", "BP", "empty", "cut", "TER", "exact")
+    scores = ("sd", "chrF", "BP", "empty", "cut", "TER", "exact")
+    old = (LC_TOK,) if _shows_lc_tok(board) else ()
+    columns = ("variant", "BLEU", "seeds", "difference", "verdict", *old, *scores)
     rows = [_row(board, arm) for arm in board.arms]
     blank = tuple(Cell(text="") for _ in columns[2:])
     for name, words in FLOORS.items():
@@ -147,6 +155,7 @@ def _row(board: Board, arm: Arm) -> tuple[Cell, ...]:
         Cell(text=seeds, order=len(arm.seeds), tone="failed" if arm.diverged else ""),
         _difference(claim),
         _verdict_cell(board, arm, claim),
+        *((_mean(arm, "bleu_lc_tok", 2),) if _shows_lc_tok(board) else ()),
         _number(spread.sd if spread else None, 2),
         _mean(arm, "chrf", 2),
         _mean(arm, "brevity_penalty", 3),
@@ -155,6 +164,11 @@ def _row(board: Board, arm: Arm) -> tuple[Cell, ...]:
         _mean(arm, "ter", 2),
         _mean(arm, "exact_match", 3),
     )
+
+
+def _shows_lc_tok(board: Board) -> bool:
+    """Only where the text was lowercased: beside cased text the number would be taken for a second score."""
+    return board.scope.lowercase and any("bleu_lc_tok" in arm.spreads for arm in board.arms)
 
 
 def _number(value: float | None, places: int) -> Cell:
@@ -199,6 +213,9 @@ def _notes(board: Board, *, first: bool) -> list[str]:
         f"BLEU {scope.signature or 'signature n/a'}" + (f"; chrF {scope.chrf_signature}" * bool(scope.chrf_signature))
     ]
     notes.append(f"{count} sentences. BLEU is the mean over seeds, which are trainings, with Student's 95 % interval.")
+    if scope.lowercase:
+        notes.append("All text was lowercased first, references too: cased scores (case:mixed) are of lowercased text.")
+    notes += [LC_TOK_WORDS] if _shows_lc_tok(board) and first else []
     notes += list(board.notes)
     notes += [_rule(board)] if board.claims and first else []
     notes += [] if board.primary else ["Judged as a family of its own, beside the table that the verdict is about."]

@@ -119,8 +119,8 @@ def _price(view: View, board: Board, prices: Mapping[str, float], words: str, un
 
 
 def _floor(axes: Axes, board: Board) -> None:
-    """The retrieval floor as a line, where it lies within the picture."""
-    floor = board.floors.get("retrieval")
+    """The highest floor as a line, where it lies within the picture."""
+    floor = board.floor
     low, high = axes.get_ylim()
-    if floor is not None and low <= floor <= high:
-        axes.axhline(floor, color=MUTED, linewidth=1.0, linestyle=":")
+    if floor is not None and low <= floor.bleu <= high:
+        axes.axhline(floor.bleu, color=MUTED, linewidth=1.0, linestyle=":")

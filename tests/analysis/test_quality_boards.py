@@ -125,6 +125,14 @@ def test_what_is_not_one_task_never_shares_a_table(tmp_path, other):
     assert all(not board.claims for board in boards)
 
 
+def test_the_higher_floor_guards_warnings_and_verdicts(tmp_path):
+    found = quality_of(
+        tmp_path, variants={"vanilla": Learner(), "rope": Learner()}, floors={"copy": 99.0, "retrieval": 0}
+    )
+    assert any("is below the 99.0 of the source as its own translation" in warning for warning in found.warnings)
+    assert found.boards[0].claims["rope"].why == "neither reaches the 99.0 BLEU of the source as its own translation"
+
+
 def test_warnings_name_what_looks_wrong(tmp_path):
     variants = {
         "vanilla": Learner(),
@@ -133,7 +141,7 @@ def test_warnings_name_what_looks_wrong(tmp_path):
     }
     told = quality_of(tmp_path, variants=variants).warnings
     assert any(w.startswith("blind (test, greedy): its validation loss is tiny (0.17 nats)") for w in told)
-    assert any(w.startswith("blind") and "learned nothing that retrieval does not" in w for w in told)
+    assert any(w.startswith("blind") and "below the 7.1 of the nearest training sentence" in w for w in told)
     assert any(w.startswith("mute") and "450 of 660 outputs are empty" in w for w in told)
     assert any(w.startswith("mute") and "too short (brevity penalty" in w for w in told)
     assert not any(w.startswith("vanilla") for w in told)

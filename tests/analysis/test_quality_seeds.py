@@ -22,7 +22,9 @@ import pytest
 from scipy import stats as scipy_stats
 
 from t2bench.analysis import seeds, student
-from t2bench.analysis.quality_results import Arm
+from t2bench.analysis.quality_results import Arm, highest_floor
+
+FLOOR = highest_floor({"copy": 2.0, "retrieval": 7.1})
 
 
 def arm(name, bleu, chrf=None, *, hashes=None, diverged=(), numbers=None):
@@ -201,17 +203,28 @@ def test_a_reason_against_verdicts_stops_all_of_them_but_identity():
     assert found[0].why == "50 sentences"
 
 
+def test_the_floor_to_pass_is_the_highest():
+    assert highest_floor({}) is None
+    found = highest_floor({"copy": 2.78, "retrieval": 1.13})
+    assert (found.bleu, found.words) == (2.78, "the source as its own translation")
+    assert highest_floor({"copy": 100.0, "retrieval": 1.13}).bleu == 1.13  # copying is the task
+    sides = {name: arm(name, [2.0, 2.1, 2.2]) for name in ("ref", "new")}
+    claims = [seeds.claim(sides["new"], sides["ref"], margin=0.5)]
+    (claim,) = seeds.with_verdicts(claims, sides, floor=found)
+    assert claim.why == "neither reaches the 2.8 BLEU of the source as its own translation"
+
+
 def test_two_that_learned_nothing_are_not_called_equivalent():
     sides = [arm("ref", [0.1, 0.2, 0.1]), arm("new", [0.1, 0.1, 0.2])]
     claims = [seeds.claim(sides[1], sides[0], margin=0.5)]
     arms = {each.variant: each for each in sides}
     assert seeds.with_verdicts(claims, arms)[0].verdict == "equivalent"
-    (found,) = seeds.with_verdicts(claims, arms, floor=7.1)
+    (found,) = seeds.with_verdicts(claims, arms, floor=FLOOR)
     assert found.verdict == "undecidable"
     assert found.why == "neither reaches the 7.1 BLEU of the nearest training sentence"
     # One that learned against one that did not is a finding.
     learned = {**arms, "new": arm("new", [20.0, 20.5, 20.2])}
     assert (
-        seeds.with_verdicts([seeds.claim(learned["new"], sides[0], margin=0.5)], learned, floor=7.1)[0].verdict
+        seeds.with_verdicts([seeds.claim(learned["new"], sides[0], margin=0.5)], learned, floor=FLOOR)[0].verdict
         == "better"
     )

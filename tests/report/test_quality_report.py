@@ -90,6 +90,28 @@ def test_the_table_says_what_was_scored(shown):
     assert table.notes[0].startswith("BLEU nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp")
 
 
+def test_lowercased_text_has_the_score_of_old_tables_and_says_so(tmp_path):
+    run = QualityRuns(lowercase=True, tests=("test", "other")).make(tmp_path)
+    analysis = analyse(run)
+    for board, table in zip(analysis.quality.boards, build(run, analysis).quality, strict=False):
+        at = table.columns.index("BLEU lc-tok")
+        for arm, row in zip(board.arms, table.rows, strict=False):
+            # The made records put it 0.4 above BLEU.
+            assert float(row[at].text) == pytest.approx(arm.spreads["bleu"].interval.value + 0.4, abs=0.006)
+        assert all(len(row) == len(table.columns) for row in table.rows)
+        assert any(note.startswith("All text was lowercased first") for note in table.notes)
+    texts = (screen(run, analysis), markdown.render(run, analysis), html.render(run, analysis))
+    for text in (" ".join(each.split()) for each in texts):
+        assert "BLEU lc-tok: BLEU of lowercased outputs and references" in text
+        assert "case:mixed) are of lowercased text" in text
+    assert max(map(len, texts[0].splitlines())) <= 80
+
+
+def test_cased_text_has_no_lowercased_score(shown):
+    assert all("BLEU lc-tok" not in table.columns for table in build(*shown).quality)
+    assert "lowercased" not in screen(*shown)
+
+
 def test_eighty_columns_are_enough(shown):
     text = screen(*shown)
     assert max(map(len, text.splitlines())) <= 80
@@ -157,6 +179,8 @@ def test_every_kind_of_run_can_be_shown(tmp_path, options):
     if options.get("seeds") == 1:
         assert "one seed proves nothing" in text
         assert "not judged: rope (one seed proves nothing)" in " ".join(text.split())
+        assert "(one seed proves nothing);" in " ".join(text.split())
+        assert "one seed: one" not in " ".join(text.split())
 
 
 def test_nothing_finished_is_said(tmp_path):
