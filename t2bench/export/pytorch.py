@@ -12,6 +12,7 @@ from t2bench.export.jsontext import dumps
 from t2bench.export.measurements import Measurement, facts, measurements
 from t2bench.records import Run
 from t2bench.report import safe
+from t2bench.spec.case import LEARNING
 
 
 def render(run: Run, analysis: Analysis) -> str:
@@ -21,13 +22,23 @@ def render(run: Run, analysis: Analysis) -> str:
     return dumps([_record(item, known, backends.get(item.variant)) for item in measurements(run, analysis)])
 
 
+# Of a case that learns, what its trained model was timed at; all else is about the training.
+_OF_TRANSLATING = ("decode_sentences_per_s",)
+
+
+def _mode(item: Measurement) -> str:
+    kind, *aspects = item.workload.split("+")
+    trains = kind in ("train_step", *LEARNING) or "backward" in aspects
+    return "training" if trains and item.metric not in _OF_TRANSLATING else "inference"
+
+
 def _record(item: Measurement, known: dict[str, str], backend: object) -> dict[str, Any]:
     axes = {key: safe.clean(value) for key, value in item.axes.items() if key not in ("dtype", "ghost")}
     interval = item.interval
     return {
         "benchmark": {
             "name": "t2bench",
-            "mode": "training" if item.workload == "train_step" else "inference",
+            "mode": _mode(item),
             "dtype": safe.clean(item.axes.get("dtype", "")),
             "extra_info": {**axes, "workload": item.workload, "case": item.label, **known},
         },

@@ -6,12 +6,15 @@ import json
 import math
 import re
 import statistics
+from dataclasses import replace
 
 import pytest
 from pytest_benchmark.stats import Stats
 
+from t2bench.analysis.analyse import analyse
 from t2bench.export.pytest_benchmark import summary
 from t2bench.export.registry import EXPORTERS, ExportError, export, render
+from t2bench.records import Metric
 
 CASES = [f"train_step/fp32/L{length}/{name}" for length in (64, 128) for name in ("vanilla", "vanilla+flash", "-x")]
 
@@ -174,3 +177,33 @@ def test_statistics_are_those_of_pytest_benchmark(count):
     for name, value in summary(data).items():
         assert value == (expected[name] if isinstance(value, str) else pytest.approx(expected[name])), name
     assert summary(data).keys() == set(Stats.fields)
+
+
+@pytest.mark.parametrize(
+    ("workload", "mode"),
+    [
+        ("train_step", "training"),
+        ("train_step+ragged", "training"),
+        ("attention+causal+backward", "training"),
+        ("translate", "training"),
+        ("recall", "training"),
+        ("forward", "inference"),
+        ("attention+causal", "inference"),
+        ("decode+8", "inference"),
+    ],
+)
+def test_pytorch_records_know_what_trains(run, workload, mode):
+    changed = replace(run, records=tuple(replace(record, workload=workload) for record in run.records))
+    records = json.loads(render("pytorch", changed, analyse(changed)))
+    assert {record["benchmark"]["mode"] for record in records} == {mode}
+
+
+def test_pytorch_records_of_a_training_are_training_but_for_its_translating(run):
+    first = run.records[0]
+    metrics = {"bleu": Metric(value=20.0, unit="BLEU"), "decode_sentences_per_s": Metric(value=9.0, unit="sentences/s")}
+    learned = replace(first, workload="translate", pass_="quality", metrics=metrics)
+    plan = {**run.environment, "plan": {"groups": {first.group: [first.case]}}}
+    changed = replace(run, records=(learned,), environment=plan)
+    records = json.loads(render("pytorch", changed, analyse(changed)))
+    modes = {record["metric"]["name"]: record["benchmark"]["mode"] for record in records}
+    assert modes == {"bleu": "training", "decode_sentences_per_s": "inference"}
