@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -204,9 +205,22 @@ def _train(spec: TokenizerSpec, lines: Sequence[str]) -> bytes:
             minloglevel=2,
         )
     except (RuntimeError, ValueError) as error:  # sentencepiece has no other way to say it
-        said = " ".join(str(error).split())
-        raise DataError(f"sentencepiece cannot make {spec.vocab} {spec.kind} pieces of this text: {said}") from error
+        raise DataError(_fault(spec, lines, str(error))) from error
     return model.getvalue()
+
+
+def _fault(spec: TokenizerSpec, lines: Sequence[str], said: str) -> str:
+    """What to do about it; sentencepiece names its own source files and settings."""
+    if not any(line.strip() for line in lines):
+        return f"no {spec.kind} tokenizer can be made: the training text is empty"
+    if needed := re.search(r"smaller than required_chars\D*\d+ vs (\d+)", said):
+        return (
+            f"model.vocab is {spec.vocab}, but a {spec.kind} tokenizer of this text needs at least {needed[1]} (256 "
+            f"bytes, {len(SPECIALS)} specials and its characters): raise model.vocab, or set quality.corpus.tokenizer "
+            "to char or byte"
+        )
+    plain = re.sub(r"^\w+: \S+\(\d+\) \[.*?\]\s*", "", " ".join(said.split()))
+    return f"sentencepiece cannot make {spec.vocab} {spec.kind} pieces of this text: {plain or 'it gives no reason'}"
 
 
 def _load(path: Path, key: str) -> Tokenizer | None:

@@ -63,10 +63,15 @@ def show(value: Any) -> str:
     """A value as a user would recognise it, short and on one line."""
     if isinstance(value, dict):
         return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    text = printable(json.dumps(value, ensure_ascii=False))
+    text = "a list" if _nested(value) else printable(json.dumps(value, ensure_ascii=False))
+    if isinstance(value, (list, tuple)) and len(text) > LONGEST_VALUE:
+        return f"a list of {len(value)}"
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + '..."'
+
+
+def _nested(value: Any) -> bool:
+    """Whether it is a list that holds more than plain values."""
+    return isinstance(value, (list, tuple)) and any(isinstance(inner, (list, tuple, dict)) for inner in value)
 
 
 def did_you_mean(word: Any, choices: Iterable[str]) -> str:

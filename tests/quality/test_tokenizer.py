@@ -137,9 +137,15 @@ def test_many_rare_characters_do_not_break_it(tmp_path):
 def test_wrong_settings_are_refused(tmp_path):
     with pytest.raises(DataError, match="no tokenizer bpa, did you mean bpe"):
         make_tokenizer(replace(TokenizerSpec(), kind="bpa"), ["a"], cache=tmp_path)
-    with pytest.raises(DataError, match="sentencepiece cannot make 20 bpe pieces of this text") as caught:
-        make_tokenizer(TokenizerSpec(vocab=20), ["a b c"], cache=tmp_path)
-    assert "\n" not in str(caught.value)
+    for kind in ("bpe", "unigram"):
+        with pytest.raises(DataError, match=r"model.vocab is 20, but .* needs at least 264") as caught:
+            make_tokenizer(TokenizerSpec(kind=kind, vocab=20), ["a b c"], cache=tmp_path)
+        said = str(caught.value)
+        assert "raise model.vocab, or set quality.corpus.tokenizer to char or byte" in said
+        assert not any(internal in said for internal in ("\n", ".cc", "_cast", "coverage"))
+        assert make_tokenizer(TokenizerSpec(kind=kind, vocab=264), ["a b c"], cache=tmp_path).vocab == 264
+        with pytest.raises(DataError, match="the training text is empty"):
+            make_tokenizer(TokenizerSpec(kind=kind, vocab=300), [""], cache=tmp_path)
 
 
 def test_without_sentencepiece_decoding_works_and_making_says_what_to_do(made, tmp_path):

@@ -107,6 +107,10 @@ def test_labels_tell_decodings_apart() -> None:
         Decoding(method="sample", epsilon=0.02),
         Decoding(method="mbr"),
         Decoding(method="mbr", utility="bleu", samples=8),
+        Decoding(max_extra=80),
+        Decoding(method="beam", max_extra=80),
+        Decoding(method="sample", max_extra=80),
+        Decoding(method="mbr", max_extra=80),
     ]
     labels = [decoding.label for decoding in decodings]
     assert len(set(labels)) == len(labels)
@@ -157,10 +161,15 @@ def test_the_resolved_suite_is_a_suite(load) -> None:
         ("quality.recipe.lr=0", "expected a number above 0"),
         ("quality.recipe.schedule=cosin", "did you mean cosine?"),
         ("quality.corpus.lengths=[5]", "expected [fewest, most] words"),
-        ("quality.corpus.test_lengths=[[4, 9], [9, 4]]", "expected [fewest, most] words"),
+        ("quality.corpus.test_lengths=[[4, 9], [9, 4]]", "for example [1, 30], got [9, 4]"),
         ("quality.decode=[gredy]", "did you mean greedy?"),
         ("quality.decode=[greedy, greedy]", "greedy is given twice"),
         ("quality.decode=[]", "at least one value"),
+        ("quality.decode=[{beam: 4}]", "changes nothing: the method is greedy"),
+        ("quality.decode=[{method: sample, samples: 4}]", "changes nothing: the method is sample"),
+        ("quality.decode=[{method: beam, temperature: 0.5}]", "changes nothing: the method is beam"),
+        ("quality.decode=[{method: mbr, samples: 0}]", "needs at least 1 draw"),
+        ("quality.corpus.lengths=[1000000, 2000000]", "words up to 10000"),
         ("quality.corpus.tests=flickr", "expected a list"),
         ("matrix.workload=recall", "needs one of copy, reverse, recall"),
         ("matrix.workload=train_step", "changes nothing: no workload learns"),
