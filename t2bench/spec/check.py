@@ -13,6 +13,7 @@ from t2bench.spec.quality import MADE, TASKS, Decoding
 from t2bench.spec.yamltree import Node
 
 MAX_NAME = 60
+MAX_WORDS = 10_000  # of a sentence: no text has longer ones, and making them would take hours
 SAFE_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}")
 WORKLOAD_LABELS = (
     *WORKLOADS,
@@ -254,15 +255,23 @@ class _Checker:
         places += [(f"quality.corpus.test_lengths[{i}]", n) for i, n in enumerate(tests.elements() if tests else ())]
         for where, node in places:
             bounds = node.plain()
-            if len(bounds) != 2 or not 1 <= bounds[0] <= bounds[1]:
-                self.add(node.mark, where, f"expected [fewest, most] words, for example [1, 30], got {show(bounds)}")
+            if len(bounds) != 2 or not 1 <= bounds[0] <= bounds[1] <= MAX_WORDS:
+                words = f"expected [fewest, most] words up to {MAX_WORDS}, for example [1, 30], got {show(bounds)}"
+                self.add(node.mark, where, words)
 
     def _decoding(self, quality: Node | None) -> None:
         entries = quality.get("decode") if quality else None
         seen: set[str] = set()
         for index, node in enumerate(entries.elements() if entries else ()):
             plain = node.plain()
-            label = Decoding(**({"method": plain} if isinstance(plain, str) else plain)).label
+            decoding = Decoding(**({"method": plain} if isinstance(plain, str) else plain))
+            label = decoding.label
+            for name in decoding.idle:
+                if getattr(decoding, name) != getattr(Decoding(), name):
+                    words = f"changes nothing: the method is {decoding.method}"
+                    self.add(node.mark, f"quality.decode[{index}].{name}", words)
+            if decoding.method == "mbr" and decoding.samples < 1:
+                self.add(node.mark, f"quality.decode[{index}].samples", "mbr needs at least 1 draw, better 16")
             if label in seen:
                 self.add(node.mark, f"quality.decode[{index}]", f"{label} is given twice")
             seen.add(label)

@@ -180,14 +180,24 @@ class Decoding:
     @property
     def label(self) -> str:
         """Readable name that says all that changes the result, for example `beam5/length^1`."""
+        limit = "" if self.max_extra == Decoding().max_extra else f",+{self.max_extra}"
         if self.method == "greedy":
-            return "greedy"
+            return f"greedy{limit}"
         if self.method == "beam":
             penalty = "" if self.penalty == "none" else f"/{self.penalty}^{self.length_alpha:g}"
-            return f"beam{self.beam}{penalty}"
+            return f"beam{self.beam}{penalty}{limit}"
         cuts = {"t": (self.temperature, 1.0), "k": (self.top_k, 0), "p": (self.top_p, 1.0), "e": (self.epsilon, 0.0)}
         said = "".join(f",{name}={value:g}" for name, (value, default) in cuts.items() if value != default)
-        return f"sample{said}" if self.method == "sample" else f"mbr{self.samples}/{self.utility}{said}"
+        return f"sample{said}{limit}" if self.method == "sample" else f"mbr{self.samples}/{self.utility}{said}{limit}"
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Fields that change nothing here."""
+        beams = ("beam", "penalty", "length_alpha")
+        draws, choice = ("temperature", "top_k", "top_p", "epsilon"), ("samples", "utility")
+        if self.method == "beam":
+            return (*draws, *choice) if self.penalty != "none" else (*draws, *choice, "length_alpha")
+        return {"greedy": (*beams, *draws, *choice), "sample": (*beams, *choice), "mbr": beams}[self.method]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

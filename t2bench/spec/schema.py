@@ -93,7 +93,8 @@ RANGES: dict[str, Range] = {
     **dict.fromkeys(["warmup", "validate_every", "patience", "top_k", "max_extra"], Range(whole=True, cap=10**9)),
     **dict.fromkeys(["beta1", "beta2", "label_smoothing", "epsilon"], _PROBABILITY),
     **dict.fromkeys(["lr", "eps"], Range(low_open=True, cap=1000)),
-    **dict.fromkeys(["weight_decay", "clip", "temperature", "margin", "length_alpha"], Range(cap=1000)),
+    **dict.fromkeys(["weight_decay", "clip", "temperature", "margin"], Range(cap=1000)),
+    "length_alpha": Range(high=10),
     "target": Range(low_open=True, high=100),
     "top_p": Range(low_open=True, high=1),
 }

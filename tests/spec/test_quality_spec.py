@@ -169,6 +169,7 @@ def test_the_resolved_suite_is_a_suite(load) -> None:
         ("quality.decode=[{method: sample, samples: 4}]", "changes nothing: the method is sample"),
         ("quality.decode=[{method: beam, temperature: 0.5}]", "changes nothing: the method is beam"),
         ("quality.decode=[{method: mbr, samples: 0}]", "needs at least 1 draw"),
+        ("quality.decode=[{method: beam, length_alpha: 1000}]", "at most 10"),
         ("quality.corpus.lengths=[1000000, 2000000]", "words up to 10000"),
         ("quality.corpus.tests=flickr", "expected a list"),
         ("matrix.workload=recall", "needs one of copy, reverse, recall"),
