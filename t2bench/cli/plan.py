@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from t2bench.records import Record
     from t2bench.runner.preview import Preview
-    from t2bench.spec.suite import Measure
+    from t2bench.spec.case import Plan
+    from t2bench.spec.suite import Suite
 
 
 @click.command("plan")
@@ -64,7 +65,7 @@ def command(
     console = Console()
     _show_cases(console, found.records)
     _show_reasons(console, found.records)
-    _show_total(console, found, loaded.measure, num_groups=len(plan.groups))
+    _show_total(console, found, plan, loaded)
     if quick:
         console.print(common.QUICK_NOTE, markup=False, highlight=False)
     if sys.stdout.isatty():
@@ -74,6 +75,7 @@ def command(
 def _as_json(found: Preview) -> dict[str, Any]:
     return {
         "total_s": found.total_s,
+        "learning_s": found.learning_s,
         "memory_limit_bytes": found.memory_limit_bytes,
         "cases": [record.to_dict() for record in found.records],
     }
@@ -125,17 +127,47 @@ def _show_reasons(console: Console, records: Sequence[Record]) -> None:
         console.print(Text(f"{cases[0]}{more}: {reason}"))
 
 
-def _show_total(console: Console, found: Preview, measure: Measure, *, num_groups: int) -> None:
+def _show_total(console: Console, found: Preview, plan: Plan, suite: Suite) -> None:
     from rich.text import Text
 
     from t2bench.cli.progress import duration
 
+    groups = len(plan.groups)
     ghosts = sum(record.axes["ghost"] for record in found.records)
     again = f" ({ghosts} of them the reference a second time)" if ghosts else ""
+    works = [
+        words
+        for words, seconds in (
+            (_timing(plan, suite), found.total_s - found.learning_s),
+            (_learning(plan, suite), found.learning_s),
+        )
+        for words in ([f"{words}: about {duration(seconds)}"] if words else [])
+    ]
+    total = f"; in all about {duration(found.total_s)}" if len(works) > 1 else ""
     console.print(
         Text(
-            f"\n{len(found.records)} cases{again} in {num_groups} groups, {measure.launches} launches of "
-            f"{measure.rounds} rounds each: about {duration(found.total_s)}. Bytes are counted on tensors; "
-            "step is a rough roofline, good to a factor of two or so."
+            f"\n{len(found.records)} cases{again} in {groups} group{'s' * (groups != 1)}, {'; '.join(works)}{total}. "
+            "Bytes are counted on tensors; step is a rough roofline, good to a factor of two or so."
         )
     )
+
+
+def _timing(plan: Plan, suite: Suite) -> str:
+    measure = suite.measure
+    times = any(not case.workload.learns for case in plan.cases)
+    return f"{measure.launches} launches of {measure.rounds} rounds each" if times else ""
+
+
+def _learning(plan: Plan, suite: Suite) -> str:
+    """`3 seeds of 900 updates for each case that learns`; ranges where cases differ."""
+    trained = [
+        (case.launches or suite.measure.launches, case.quality.recipe.steps) for case in plan.cases if case.quality
+    ]
+    if not trained:
+        return ""
+    seeds, steps = ([min(column), max(column)] for column in zip(*trained, strict=True))
+    return f"{_span(seeds)} seed{'s' * (seeds[1] > 1)} of {_span(steps)} updates for each case that learns"
+
+
+def _span(ends: Sequence[int]) -> str:
+    return " to ".join(f"{end:,}" for end in dict.fromkeys(ends))

@@ -26,12 +26,13 @@ class Preview:
 
     Attributes:
         records: plan records of all cases and refusals, as a run would write them.
-        total_s: rough seconds of a whole run.
+        total_s: rough seconds of a whole run; `learning_s`: the part of it that groups which learn take.
         memory_limit_bytes: what a case may need.
     """
 
     records: tuple[Record, ...]
     total_s: float
+    learning_s: float
     memory_limit_bytes: int
 
 
@@ -72,5 +73,12 @@ def preview(
         start.close()
     for record in records:
         estimator.learn(record)
-    total_s = sum(num_launches(suite, cases) * estimator.launch_s(cases) for cases in plan.groups.values())
-    return Preview(records=tuple(records), total_s=total_s, memory_limit_bytes=machine.memory_limit_bytes)
+    by_learning = {True: 0.0, False: 0.0}
+    for cases in plan.groups.values():
+        by_learning[cases[0].workload.learns] += num_launches(suite, cases) * estimator.launch_s(cases)
+    return Preview(
+        records=tuple(records),
+        total_s=sum(by_learning.values()),
+        learning_s=by_learning[True],
+        memory_limit_bytes=machine.memory_limit_bytes,
+    )

@@ -9,9 +9,13 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from t2bench.cli import plan as plan_command
 from t2bench.cli.main import cli
 from t2bench.cli.progress import Progress
 from t2bench.records import Record
+from t2bench.runner.preview import Preview
+from t2bench.spec.loader import load_suite
+from t2bench.spec.plan import expand
 from t2bench.spec.presets import preset_names
 from t2bench.spec.shortcuts import all_overrides
 
@@ -77,3 +81,25 @@ def test_what_the_user_sets_wins_over_quick() -> None:
     changes = all_overrides(("measure.launches=7",), 3, quick=True)
     assert changes.index("measure.launches=7") > changes.index("measure.launches=2")
     assert changes[-1] == "seed=3"
+
+
+def total_of(suite: str, *overrides: str) -> str:
+    """The line under the table of a plan whose cases nobody has predicted."""
+    loaded = load_suite(suite, device="cpu", overrides=overrides)
+    console = Console(file=io.StringIO(), width=1000, color_system=None)
+    found = Preview(records=(), total_s=150.0, learning_s=60.0, memory_limit_bytes=0)
+    plan_command._show_total(console, found, expand(loaded), loaded)
+    return console.file.getvalue()
+
+
+def test_a_plan_counts_seeds_and_updates_of_what_learns_and_rounds_of_what_is_timed() -> None:
+    learned = "3 seeds of 900 updates for each case that learns: about "
+    alone = total_of("label_smoothing")
+    assert f" in 1 group, {learned}" in alone
+    assert "rounds" not in alone
+    mixed = total_of("quickstart")
+    assert "5 launches of 3 rounds each: about " in mixed
+    assert "; 1 seed of 700 updates for each case that learns: about " in mixed
+    assert "; in all about " in mixed
+    assert "learns" not in total_of("long_context")
+    assert "5 seeds of 1,000 updates" in total_of("label_smoothing", "quality.seeds=5", "quality.recipe.steps=1000")
