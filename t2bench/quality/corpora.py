@@ -66,6 +66,12 @@ def part_name(test: str, low: int, high: int, kind: str = "") -> str:
     return f"{test}[{kind}{low}-{high}]"
 
 
+def part_range(name: str) -> tuple[int, int]:
+    """The range in what `part_name` made; (0, 0) for a test set that is no part of another."""
+    match = re.search(r"\[[a-z]*([0-9]+)-([0-9]+)\]$", name)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Corpus:
     """Parallel text in one direction.

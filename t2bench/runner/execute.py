@@ -25,6 +25,7 @@ from t2bench.runner.options import OptionError, Options
 from t2bench.runner.recording import Recorder
 from t2bench.runner.state import RunState
 from t2bench.runner.texts import Texts
+from t2bench.runner.trainee import Checkpoints
 from t2bench.runner.turns import Bench
 from t2bench.spec.case import Case, Plan
 from t2bench.spec.suite import Suite
@@ -134,6 +135,7 @@ def _measure_all(
             return
         left_s = sum(estimator.launch_s(later) for _, later in todo[done:])
         groups.measure(launch, cases, (done, len(todo), left_s))
+    Checkpoints(state.path).clear()
     state.save(finished=True)
 
 

@@ -73,7 +73,7 @@ class Groups:
             )
 
         began = time.monotonic()
-        training = TrainLaunch(self._bench, self._texts.of(cases[0]), self._state.path, watch)
+        training = TrainLaunch(self._bench, self._texts, self._state.path, watch)
         records = training.measure(cases, launch, together=together)
         self._state.inside_s += time.monotonic() - began
         self._state.append(records)

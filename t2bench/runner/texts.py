@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from t2bench.quality.corpora import Pairs
+from t2bench.quality.corpora import Pairs, part_range
 from t2bench.quality.floors import floors
 from t2bench.quality.prepare import Prepared, prepare
 from t2bench.spec.case import Case, Plan
@@ -19,11 +19,11 @@ Key = tuple[CorpusSpec, int, int, int]
 
 @dataclass(slots=True)
 class Text:
-    """The text of a group.
+    """The text of a case.
 
     Attributes:
         prepared: corpus, tokenizer, and the encoded splits.
-        farthest_first: whether verdicts are about the last test set, of the longest sentences, instead of the first.
+        farthest_first: whether verdicts are about the longest sentences (or distances) instead of the first test set.
     """
 
     prepared: Prepared
@@ -44,7 +44,7 @@ class Text:
     def tests(self) -> tuple[str, ...]:
         """Names of the test sets, that of the verdicts first."""
         names = tuple(pairs.name for pairs in self.prepared.corpus.tests)
-        return names[::-1] if self.farthest_first else names
+        return tuple(sorted(names, key=lambda name: -part_range(name)[1])) if self.farthest_first else names
 
     def split(self, name: str) -> Pairs:
         """The sentences of `val` or of a test set."""
@@ -93,13 +93,14 @@ class Texts:
                 self._prepared[_key(case)] = prepare(
                     spec, vocab=vocab, max_length=length, tokens=tokens, data=data, folder=place
                 )
-        self._texts: dict[str, Text] = {}
+        self._texts: dict[tuple[Key, bool], Text] = {}
 
     def of(self, case: Case) -> Text:
-        """The text of a case's group."""
-        if case.group not in self._texts:
-            self._texts[case.group] = Text(self._prepared[_key(case)], case.workload.kind != "translate")
-        return self._texts[case.group]
+        """The text of a case: that of its group, unless its vocabulary is its own."""
+        key = _key(case), case.workload.kind != "translate"
+        if key not in self._texts:
+            self._texts[key] = Text(self._prepared[key[0]], key[1])
+        return self._texts[key]
 
     @property
     def record(self) -> list[dict[str, Any]]:

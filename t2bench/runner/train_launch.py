@@ -8,7 +8,7 @@ a checkpoint and what was learnt so far are on the disk: an interrupted training
 from __future__ import annotations
 
 import hashlib
-import re
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -20,7 +20,7 @@ from t2bench.quality.scoring import quick_bleu, score, sentence_statistics
 from t2bench.records import Record
 from t2bench.runner import order
 from t2bench.runner.launcher import WorkerFailed
-from t2bench.runner.texts import Text
+from t2bench.runner.texts import Text, Texts
 from t2bench.runner.train_record import record
 from t2bench.runner.trainee import Checkpoints, Trainee
 from t2bench.runner.turns import Bench
@@ -38,13 +38,13 @@ class TrainLaunch:
 
     Args:
         bench: what every launch needs.
-        text: the text of the group.
+        texts: of the run.
         directory: of the run.
         watch: told what is going on.
     """
 
-    def __init__(self, bench: Bench, text: Text, directory: Path, watch: Watch) -> None:
-        self._bench, self._text, self._directory, self._watch = bench, text, directory, watch
+    def __init__(self, bench: Bench, texts: Texts, directory: Path, watch: Watch) -> None:
+        self._bench, self._texts, self._directory, self._watch = bench, texts, directory, watch
         self._checkpoints = Checkpoints(directory)
         self._trainees: list[Trainee] = []
         self._all: list[Trainee] = []
@@ -63,7 +63,7 @@ class TrainLaunch:
         trainees = []
         for case in cases:
             seeded = replace(case, seed=case.seed + launch)
-            trainees.append(Trainee(seeded, re.sub(r"[^\w.+-]", "_", f"{case.id}.seed{seeded.seed}")))
+            trainees.append(Trainee(seeded, self._texts.of(case)))
         for batch in [trainees] if together else [[trainee] for trainee in trainees]:
             self._trainees = batch
             try:
@@ -72,8 +72,7 @@ class TrainLaunch:
                 for trainee in batch:
                     trainee.leave()
         self._all = trainees
-        left = self._bench, self._text, self._directory
-        return [record(*left, trainee, launch, together=together) for trainee in trainees]
+        return [record(self._bench, self._directory, trainee, launch, together=together) for trainee in trainees]
 
     def forget(self) -> None:
         """Remove the checkpoints of the launch, which is recorded from here on."""
@@ -132,7 +131,7 @@ class TrainLaunch:
     def _open(self, trainee: Trainee, checkpoint: Path | None) -> dict[str, Any]:
         """A fresh worker with the model in it, where the checkpoint left it."""
         trainee.leave()
-        files = {split: str(path) for split, path in self._text.files.items()}
+        files = {split: str(path) for split, path in trainee.text.files.items()}
         trainee.worker = self._bench.open(trainee.case)
         job = self._bench.job("learn", trainee.case, files=files)
         trainee.worker.ask(job, self._bench.timeout_s(trainee.case))
@@ -155,8 +154,7 @@ class TrainLaunch:
                 trainee.energy_j = (trainee.energy_j or 0.0) + progress["energy_j"]
         self._say(trainee, f"validating after update {trainee.step}")
         answer = self._ask(trainee, "validate")
-        val = self._text.split("val")
-        bleu = quick_bleu(self._text.decode(answer["tokens"]), val.target)
+        bleu = quick_bleu(trainee.text.decode(answer["tokens"]), trainee.text.split("val").target)
         trainee.curve.append(
             {
                 "step": trainee.step,
@@ -172,18 +170,24 @@ class TrainLaunch:
         )
         self._ask(trainee, "remember", score=bleu)
         if not trainee.trained:
-            self._checkpoints.save(trainee, lambda path: self._ask(trainee, "save", path=path))
+            self._checkpoints.save(trainee, lambda path: self._save(trainee, path))
+
+    def _save(self, trainee: Trainee, path: str) -> None:
+        """A disk that cannot be written to is no fault of the variant: it ends the run, which can be continued."""
+        failed = self._ask(trainee, "save", path=path).get("failed")
+        if failed is not None:
+            raise OSError(failed, os.strerror(failed), path)
 
     def _judge(self, trainee: Trainee) -> None:
         trainee.seen["selected"] = {"select": trainee.quality.recipe.select, **self._ask(trainee, "select")}
-        for test in self._text.tests:
+        for test in trainee.text.tests:
             for decoding in trainee.quality.decode:
                 self._translate(trainee, test, decoding)
         trainee.metrics |= self._ask(trainee, "memory")["metrics"]
         trainee.leave()
 
     def _translate(self, trainee: Trainee, test: str, decoding: Decoding) -> None:
-        text = self._text.split(test)
+        text = trainee.text.split(test)
         self._ask(trainee, "translate", split=test, decoding=asdict(decoding))
         hypotheses = [""] * len(text)
         cut = done = 0
@@ -193,7 +197,7 @@ class TrainLaunch:
             answer = self._ask(trainee, "more", max_s=CHUNK_S)
             began = time.perf_counter()
             for batch in answer["batches"]:
-                for row, words in zip(batch["rows"], self._chosen(batch, decoding), strict=True):
+                for row, words in zip(batch["rows"], _chosen(trainee.text, batch, decoding), strict=True):
                     hypotheses[row] = words
                 cut += sum(batch["cut"])
                 done += len(batch["rows"])
@@ -210,7 +214,7 @@ class TrainLaunch:
                 "test": test,
                 "decoding": decoding.label,
                 "cut": cut,
-                "floors": self._text.floors(test),
+                "floors": trainee.text.floors(test),
                 **spent,
                 "sentences_per_s": len(text) / spent["time_s"] if spent["time_s"] else None,
                 "sha256": hashlib.sha256("\n".join(hypotheses).encode()).hexdigest(),
@@ -227,15 +231,16 @@ class TrainLaunch:
             }
         )
 
-    def _chosen(self, batch: Mapping[str, Any], decoding: Decoding) -> list[str]:
-        """The translations of a batch; of several draws the one that is most like the others."""
-        if batch["candidates"] is None:
-            return self._text.decode(batch["tokens"])
-        candidates = [self._text.decode(rows) for rows in batch["candidates"]]
-        return [texts[place] for texts, place in zip(candidates, choose(candidates, decoding.utility), strict=True)]
-
     def _say(self, trainee: Trainee, what: str) -> None:
         known = [other.left_s for other in self._trainees if self._learns(other)]
         left_s = sum(left for left in known if left is not None) if all(left is not None for left in known) else None
         bleu = f", validation BLEU {trainee.curve[-1]['val_bleu']:.1f}" if trainee.curve else ""
         self._watch(f"{trainee.case.id} seed {trainee.case.seed}: {what}{bleu}", left_s)
+
+
+def _chosen(text: Text, batch: Mapping[str, Any], decoding: Decoding) -> list[str]:
+    """The translations of a batch; of several draws the one that is most like the others."""
+    if batch["candidates"] is None:
+        return text.decode(batch["tokens"])
+    candidates = [text.decode(rows) for rows in batch["candidates"]]
+    return [texts[place] for texts, place in zip(candidates, choose(candidates, decoding.utility), strict=True)]

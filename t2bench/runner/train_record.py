@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from t2bench.records import Metric, Record
-from t2bench.runner.texts import Text
 from t2bench.runner.trainee import Trainee
 from t2bench.runner.turns import Bench
 from t2bench.spec.quality import QualitySpec
@@ -18,12 +17,11 @@ from t2bench.spec.quality import QualitySpec
 TRANSLATIONS = "translations"
 
 
-def record(bench: Bench, text: Text, directory: Path, trainee: Trainee, launch: int, *, together: bool) -> Record:
+def record(bench: Bench, directory: Path, trainee: Trainee, launch: int, *, together: bool) -> Record:
     """The record of one training.
 
     Args:
         bench: what every launch needs.
-        text: what was learnt from.
         directory: of the run; translations are put there.
         trainee: how the training went.
         launch: number of the replicate.
@@ -32,7 +30,7 @@ def record(bench: Bench, text: Text, directory: Path, trainee: Trainee, launch: 
     quality, recipe = trainee.quality, trainee.quality.recipe
     observed = {
         **trainee.seen,
-        "quality": {"spec": _plain(quality), "corpus": text.record},
+        "quality": {"spec": _plain(quality), "corpus": trainee.text.record},
         "curve": trainee.curve,
         "scores": trainee.scores,
         "threads": bench.setup["threads"],
@@ -47,7 +45,7 @@ def record(bench: Bench, text: Text, directory: Path, trainee: Trainee, launch: 
     }
     if trainee.status == "ok":
         values |= _primary(trainee)
-        observed |= _write_details(text, directory, trainee)
+        observed |= _write_details(directory, trainee)
     sampled = {name: Metric(value=value, unit=_unit(name)) for name, value in values.items()}
     return bench.recorder.record(
         trainee.case,
@@ -60,14 +58,14 @@ def record(bench: Bench, text: Text, directory: Path, trainee: Trainee, launch: 
     )
 
 
-def _write_details(text: Text, directory: Path, trainee: Trainee) -> dict[str, str]:
+def _write_details(directory: Path, trainee: Trainee) -> dict[str, str]:
     """Put the translations beside the journal; their place and hash are recorded."""
     name = f"{TRANSLATIONS}/{trainee.stem}.json.gz"
     details = {
         "case": trainee.case.id,
         "seed": trainee.case.seed,
         "outputs": trainee.outputs,
-        "samples": text.samples(),
+        "samples": trainee.text.samples(),
     }
     # No time of writing: the same training leaves the same file.
     body = gzip.compress(json.dumps(details, ensure_ascii=False).encode(), mtime=0)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 
 from t2bench.records import write_atomically
 from t2bench.runner.launcher import Worker
+from t2bench.runner.texts import Text
 from t2bench.spec.case import Case
 from t2bench.spec.quality import QualitySpec
 
@@ -23,13 +27,13 @@ class Trainee:
 
     Attributes:
         case: with the seed of the launch.
-        stem: of its files.
+        text: what it learns from.
         curve: a row for each validation.
         seen: what `observed` of the record will hold.
     """
 
     case: Case
-    stem: str
+    text: Text
     worker: Worker | None = None
     step: int = 0
     curve: list[dict[str, Any]] = field(default_factory=list)
@@ -41,6 +45,12 @@ class Trainee:
     outputs: list[dict[str, Any]] = field(default_factory=list)
     status: str = "ok"
     reason: str = ""
+
+    @property
+    def stem(self) -> str:
+        """Of its files: readable, short enough for any file system, and no other case's."""
+        readable = re.sub(r"[^A-Za-z0-9.+-]", "_", self.case.id)[:100]
+        return f"{readable}.{hashlib.sha256(self.case.id.encode()).hexdigest()[:8]}.seed{self.case.seed}"
 
     @property
     def quality(self) -> QualitySpec:
@@ -116,5 +126,10 @@ class Checkpoints:
         if self._folder.is_dir() and not any(self._folder.iterdir()):
             self._folder.rmdir()
 
+    def clear(self) -> None:
+        """Remove what kills have left of trainings that are recorded."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
     def _weights(self, trainee: Trainee) -> list[Path]:
-        return list(self._folder.glob(f"{glob.escape(trainee.stem)}.step*.pt"))
+        """Files of weights, halves of files that a kill left included."""
+        return list(self._folder.glob(f"{glob.escape(trainee.stem)}.step*"))

@@ -18,11 +18,17 @@ def write(path: Path, state: dict[str, Any]) -> None:
     Args:
         path: of the file; its folder exists.
         state: tensors, numbers, strings, None, and lists and dictionaries of them.
+
+    Raises:
+        OSError: the disk is full, or not to be written to.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
+            try:
+                torch.save({"format": FORMAT, **state}, file)
+            except RuntimeError as error:  # what torch makes of a failed write, which is the error before it
+                raise error.__context__ if isinstance(error.__context__, OSError) else error from None
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

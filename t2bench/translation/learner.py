@@ -102,8 +102,11 @@ class Learner:
         return {}
 
     def save(self, path: str) -> dict[str, Any]:
-        """Write a checkpoint from which the identical training goes on."""
-        self._trainer.save(Path(path))
+        """Write a checkpoint from which the identical training goes on; `failed` is the disk's error number."""
+        try:
+            self._trainer.save(Path(path))
+        except OSError as error:
+            return {"failed": error.errno}
         return {}
 
     def select(self) -> dict[str, Any]:

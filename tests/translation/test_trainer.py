@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from t2bench.quality.batching import BatchStream, EncodedPairs, Ragged, gather, 
 from t2bench.spec.axes import PatternSpec
 from t2bench.spec.model import ModelSpec
 from t2bench.spec.quality import Recipe
+from t2bench.translation import checkpoint
 from t2bench.translation.inputs import feed
 from t2bench.translation.trainer import Trainer
 from t2bench.translation.watch import EXPLODED_STEPS, MAX_SKIPPED, Diverged, Watch
@@ -273,3 +276,13 @@ def test_sixteen_bits_learn(dtype: str) -> None:
 def test_plain_fp16_is_refused() -> None:
     with pytest.raises(ValueError, match="use fp16_autocast"):
         trainer(dtype="fp16")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+def test_a_checkpoint_on_a_full_disk_is_an_error_of_the_disk(tmp_path: Any, monkeypatch: Any) -> None:
+    """What torch makes of a failed write is a RuntimeError, which would count as the variant's."""
+    path = tmp_path / "full.pt"
+    monkeypatch.setattr(Path, "open", lambda self, mode: open("/dev/full", mode))  # noqa: SIM115
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.write(path, {"step": 1, "weights": torch.zeros(1000)})
+    assert not path.exists()

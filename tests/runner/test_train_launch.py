@@ -1,0 +1,304 @@
+"""What the scheduler makes of trainings: text, turns, checkpoints, scores and records, with scripted workers."""
+
+import gzip
+import json
+import os
+import random
+from dataclasses import replace
+
+import pytest
+import sacrebleu
+
+from t2bench.quality.batching import EncodedPairs
+from t2bench.runner.launcher import WorkerFailed
+from t2bench.runner.recording import Recorder
+from t2bench.runner.texts import Texts
+from t2bench.runner.train_launch import TrainLaunch
+from t2bench.runner.trainee import Checkpoints, Trainee
+from t2bench.runner.turns import Bench
+from t2bench.spec.case import Case, Plan, WorkloadSpec
+from t2bench.spec.model import ModelSpec
+from t2bench.spec.quality import CorpusSpec, QualitySpec, Recipe
+from t2bench.spec.suite import Limits, Measure
+
+STEP_S, EVALUATION_S = 0.5, 1000.0
+VAL = TEST = 20  # sentences; of the test set as many in either range
+COPY = CorpusSpec(name="copied", test_lengths=((7, 9), (4, 6)), tokenizer="char")
+
+
+def case(variant="vanilla", *, kind="translate", corpus=COPY, vocab=60, **recipe):
+    quality = QualitySpec(corpus=corpus, recipe=Recipe(**{"steps": 30, "validate_every": 10, **recipe}))
+    model = ModelSpec(arch="encdec", width=32, heads=2, vocab=vocab)
+    workload = WorkloadSpec(kind=kind)
+    return Case(variant=variant, model=model, workload=workload, length=24, batch=4, dtype="fp32", device="cpu",
+                quality=quality)  # fmt: skip
+
+
+class Workers:
+    """Models that copy the first `right(step)` validation sentences, and a share of every test set."""
+
+    def __init__(self, right=lambda step: step // 2, pace=7, failing=None, test_share=0.5):
+        self.right, self.pace, self.failing, self.test_share = right, pace, failing or {}, test_share
+        self.log = []
+
+    def start(self):
+        return _Model(self)
+
+
+class _Model:
+    def __init__(self, workers):
+        self._workers, self.step, self._running = workers, 0, None
+
+    def ask(self, message, timeout_s):
+        op = message["op"]
+        if op == "learn":
+            self.case, self._files = Case.from_dict(message["case"]), message["files"]
+        if op != "learner":
+            return {}
+        self._workers.log.append((self.case.variant, message["do"], message["arguments"]))
+        act = self._workers.failing.get((self.case.variant, message["do"]))
+        if act is not None:
+            found = act(self)
+            if found is not None:
+                return found
+        return getattr(self, message["do"])(**message["arguments"])
+
+    def begin(self, checkpoint):
+        if checkpoint is not None:
+            with open(checkpoint) as file:
+                self.step = json.load(file)
+        return {"step": self.step, "num_params": 5, "probes": [{"name": "p", "passed": True, "detail": ""}]}
+
+    def train(self, until, max_s):
+        self.step = min(until, self.step + self._workers.pace)
+        return {"step": self.step, "loss": float(self.step), "lr": 0.1, "tokens": 100 * self.step,
+                "time_s": STEP_S * self.step, "cpu_s": 2 * STEP_S * self.step, "energy_j": 3.0}  # fmt: skip
+
+    def validate(self):
+        source = EncodedPairs.load(self._files["val"]).source
+        copied = self._workers.right(self.step)
+        return {"loss": 9.0, "tokens": [source[row].tolist() if row < copied else [] for row in range(len(source))]}
+
+    def remember(self, score):
+        return {}
+
+    def save(self, path):
+        with open(path, "w") as file:
+            json.dump(self.step, file)
+        return {}
+
+    def select(self):
+        return {"steps": [self.step]}
+
+    def translate(self, split, decoding):
+        source = EncodedPairs.load(self._files[split]).source
+        copied = int(len(source) * self._workers.test_share)
+        self._running = [(row, source[row].tolist() if row < copied else []) for row in reversed(range(len(source)))]
+        return {}
+
+    def more(self, max_s):
+        taken, self._running = self._running[:8], self._running[8:]
+        batch = {"rows": [row for row, _ in taken], "tokens": [ids for _, ids in taken],
+                 "cut": [row == 0 for row, _ in taken], "candidates": None}  # fmt: skip
+        return {"batches": [batch], "done": not self._running, "time_s": 1.0, "cpu_s": 2.0}
+
+    def memory(self):
+        return {"metrics": {}}
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Train cases once with scripted workers; returns the records by variant."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "copied").mkdir()
+    draw = random.Random(5)
+    for split, count, low, high in (("train", 60, 4, 9), ("val", VAL, 4, 6), ("test", 2 * TEST, 0, 0)):
+        sizes = [
+            draw.randint(low, high) if high else draw.randint(*((4, 6) if row % 2 else (7, 9))) for row in range(count)
+        ]
+        lines = [" ".join(draw.choice("abcdefghij") for _ in range(size)) for size in sizes]
+        for language in ("xa", "xb"):
+            (tmp_path / "copied" / f"{split}.{language}").write_text("".join(f"{line}\n" for line in lines))
+    made = iter(range(100))
+
+    def call(workers, *cases, launch=0, forget=True):
+        scratch = tmp_path / f"text{next(made)}"
+        scratch.mkdir()
+        texts = Texts(Plan(cases=cases, refusals=(), reference=cases[0].variant), tmp_path, scratch)
+        bench = Bench(launcher=workers, setup={"threads": 1}, tokens={}, measure=Measure(), limits=Limits(),
+                      recorder=Recorder("r"), seed=0)  # fmt: skip
+        training = TrainLaunch(bench, texts, tmp_path / "run", lambda what, left_s: None)
+        records = training.measure(cases, launch, together=True)
+        if forget:
+            training.forget()
+        return {record.variant: record for record in records}
+
+    call.folder = tmp_path / "run"
+    return call
+
+
+def details(train, record):
+    return json.loads(gzip.decompress((train.folder / record.observed["details"]).read_bytes()))
+
+
+def test_scores_are_those_of_the_stored_translations(train):
+    record = train(Workers(), case())["vanilla"]
+    first, second = record.observed["scores"]
+    assert [first["test"], second["test"]] == ["test[7-9]", "test[4-6]"]
+    written = details(train, record)
+    references = [sample["reference"] for sample in written["samples"]]
+    hypotheses = written["outputs"][0]["hypotheses"]
+    assert hypotheses[: TEST // 2] == [sample["source"] for sample in written["samples"]][: TEST // 2]
+    assert first["bleu"] == pytest.approx(sacrebleu.corpus_bleu(hypotheses, [references]).score, abs=1e-9)
+    assert record.metrics["bleu"].value == first["bleu"]
+    assert (first["empty"], first["cut"], first["num_sentences"]) == (TEST // 2, 1, TEST)
+    assert first["sentences_per_s"] == pytest.approx(TEST / 3)
+    assert first["floors"]["copy"] == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize(("kind", "primary"), [("translate", "test[7-9]"), ("extrapolate", "test[7-9]")])
+@pytest.mark.parametrize("turned", [False, True])
+def test_extrapolation_is_judged_on_the_longest_whatever_the_order(train, kind, primary, turned):
+    ranges = COPY.test_lengths[::-1] if turned else COPY.test_lengths
+    record = train(Workers(), case(kind=kind, corpus=replace(COPY, test_lengths=ranges)))["vanilla"]
+    expected = "test[4-6]" if turned and kind == "translate" else primary
+    assert record.observed["scores"][0]["test"] == expected
+    assert {sample["test"] for sample in details(train, record)["samples"]} == {expected}
+
+
+def test_a_variant_with_a_vocabulary_of_its_own_has_text_of_its_own(train):
+    corpus = replace(COPY, tokenizer="bpe")
+    sizes = {"small": 276, "large": 281}
+    found = train(Workers(), *(case(name, corpus=corpus, vocab=vocab) for name, vocab in sizes.items()))
+    used = {name: record.observed["quality"]["corpus"]["tokenizer"]["vocab"] for name, record in found.items()}
+    assert used["small"] <= sizes["small"] < used["large"] <= sizes["large"]
+    assert all(record.metrics["bleu"].value > 0 for record in found.values())
+
+
+def test_names_that_differ_by_odd_signs_only_share_no_file(train):
+    names = ["a b", "a_b", "a:b", "\u65e5" * 60, "\u65e5" * 59 + "\u672c"]
+    found = train(Workers(), *(case(name) for name in names), forget=False)
+    assert len({record.observed["details"] for record in found.values()}) == len(names)
+    assert len(list(train.folder.glob("checkpoints/*.json"))) == len(names)
+    assert all(details(train, record)["case"] == record.case for record in found.values())
+
+
+def test_the_curve_has_training_only_and_the_target_is_its_first_crossing(train):
+    right = {10: 0, 20: 16, 30: 6}
+    record = train(Workers(right=lambda step: right[step]), case(target=40.0))["vanilla"]
+    curve = record.observed["curve"]
+    assert [row["step"] for row in curve] == [10, 20, 30]
+    assert curve[0]["val_bleu"] < 1 < curve[2]["val_bleu"] < 40 < curve[1]["val_bleu"]
+    assert [row["train_loss"] for row in curve] == pytest.approx([7.9, (17 * 7 + 20 * 3) / 10, (27 * 7 + 30 * 3) / 10])
+    assert [row["energy_j"] for row in curve] == [6.0, 12.0, 18.0]
+    values = {name: metric.value for name, metric in record.metrics.items()}
+    assert (values["time_to_quality_s"], values["cpu_time_to_quality_s"]) == (10.0, 20.0)
+    assert (values["tokens_to_quality"], values["energy_to_quality_j"]) == (2000, 12.0)
+    assert (values["train_time_s"], values["train_tokens"]) == (15.0, 3000)
+    missed = train(Workers(right=lambda step: 0), case(target=40.0))["vanilla"].metrics
+    assert missed["time_to_quality_s"].value is missed["tokens_to_quality"].value is None
+
+
+@pytest.mark.parametrize(("patience", "last"), [(0, 60), (1, 30), (2, 60)])
+def test_patience(train, patience, last):
+    right = {10: 5, 20: 9, 30: 9, 40: 14, 50: 14, 60: 14}
+    record = train(Workers(right=lambda step: right[step]), case(steps=60, patience=patience))["vanilla"]
+    assert record.observed["curve"][-1]["step"] == last
+    assert record.status == "ok"
+
+
+def test_the_seed_of_a_launch(train):
+    workers = Workers()
+    record = train(workers, replace(case(), seed=40), launch=2)["vanilla"]
+    assert (record.axes["seed"], record.launch) == (42, 2)
+
+
+def test_a_divergence_and_a_crash_leave_the_others_alone(train):
+    def crash(model):
+        raise WorkerFailed("timeout", "no answer")
+
+    failing = {
+        ("wild", "train"): lambda model: {"diverged": "the loss is nan at update 12"} if model.step >= 10 else None,
+        ("slow", "validate"): crash,
+        ("mute", "more"): crash,
+    }
+    found = train(Workers(failing=failing), *map(case, ("vanilla", "wild", "slow", "mute")))
+    assert {name: record.status for name, record in found.items()} == {
+        "vanilla": "ok",
+        "wild": "diverged",
+        "slow": "timeout",
+        "mute": "timeout",
+    }
+    assert "update 12" in found["wild"].reason
+    assert len(found["wild"].observed["curve"]) == 1
+    assert all("bleu" not in found[name].metrics for name in ("wild", "slow", "mute"))
+    assert not (train.folder / "checkpoints").exists()
+
+
+def test_a_failed_probe_is_not_trained(train):
+    probes = [{"name": "causal", "passed": False, "detail": "sees the future"}]
+    failing = {("vanilla", "begin"): lambda model: {"step": 0, "num_params": 5, "probes": probes}}
+    workers = Workers(failing=failing)
+    record = train(workers, case())["vanilla"]
+    assert (record.status, "causal" in record.reason) == ("wrong_numerics", True)
+    assert all(do == "begin" for _, do, _ in workers.log)
+
+
+def stop(model):
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_training_goes_on_with_its_curve(train):
+    undisturbed = train(Workers(), case())["vanilla"].observed["curve"]
+    with pytest.raises(KeyboardInterrupt):
+        train(Workers(failing={("vanilla", "train"): lambda m: stop(m) if m.step >= 24 else None}), case())
+    workers = Workers()
+    record = train(workers, case())["vanilla"]
+    assert record.observed["curve"] == undisturbed
+    assert [arguments["until"] for _, do, arguments in workers.log if do == "train"] == [30, 30]
+    assert not (train.folder / "checkpoints").exists()
+
+
+def test_a_checkpoint_that_cannot_be_read_is_begun_anew(train):
+    undisturbed = train(Workers(), case())["vanilla"].observed["curve"]
+    with pytest.raises(KeyboardInterrupt):
+        train(Workers(failing={("vanilla", "select"): stop}), case())
+
+    def refuse(model, seen=[]):  # noqa: B006 (remembers its first call)
+        seen.append(model)
+        if len(seen) == 1:
+            raise WorkerFailed("error", "damaged checkpoint")
+
+    workers = Workers(failing={("vanilla", "begin"): refuse})
+    assert train(workers, case())["vanilla"].observed["curve"] == undisturbed
+    begun = [arguments["checkpoint"] for _, do, arguments in workers.log if do == "begin"]
+    assert begun[0] is not None
+    assert begun[1] is None
+
+
+def test_a_full_disk_ends_the_run_and_not_the_variant(train):
+    """What a later checkpoint cannot be put beside is still there to go on from."""
+    full = {("vanilla", "save"): lambda model: {"failed": 28} if model.step == 20 else None}
+    with pytest.raises(OSError, match=os.strerror(28)):
+        train(Workers(failing=full), case())
+    workers = Workers()
+    assert train(workers, case())["vanilla"].status == "ok"
+    assert workers.log[0][2]["checkpoint"].endswith(".step10.pt")
+
+
+def test_halves_of_checkpoints_are_removed(train, tmp_path):
+    trainee = Trainee(case(), text=None)
+    checkpoints = Checkpoints(train.folder)
+    half = train.folder / "checkpoints" / f"{trainee.stem}.step10.pt.123.partial"
+    half.parent.mkdir()
+    half.touch()
+    checkpoints.forget(trainee)
+    assert not half.parent.exists()
+    half.parent.mkdir()
+    half.with_name("of another").touch()
+    checkpoints.clear()
+    assert not half.parent.exists()
+    checkpoints.clear()
