@@ -20,18 +20,11 @@ def title(run: Run) -> str:
 def subject(run: Run) -> str:
     """What was measured, in one line: model, tokens, text, threads. Without these a speed-up is quoted as a law."""
     variants = run.suite.get("variants")
+    points = _points(run)
     first = variants[0] if isinstance(variants, (list, tuple)) and variants else {}
     model = first.get("model", {}) if isinstance(first, Mapping) else {}
-    parts = []
-    if isinstance(model, Mapping) and model:
-        layers = {"encdec": ("enc_layers", "dec_layers"), "encoder": ("enc_layers",)}.get(
-            str(model.get("arch")), ("dec_layers",)
-        )
-        depth = "+".join(str(model.get(name, units.NA)) for name in layers)
-        sizes = ", ".join(f"{name} {model[name]}" for name in ("width", "heads", "ff", "vocab") if name in model)
-        parts.append(f"{model.get('arch', 'model')} with {depth} layers, {sizes}")
-    tokens = run.suite.get("tokens_per_step")
-    parts += [f"{tokens} tokens a step"] if isinstance(tokens, int) and tokens > 1 else []
+    parts = [_model(model, points)] if isinstance(model, Mapping) and model else []
+    parts += _tokens(run.suite.get("tokens_per_step"), points)
     data = run.environment.get("data")
     sources = data.values() if isinstance(data, Mapping) else ()
     parts += list(
@@ -40,6 +33,58 @@ def subject(run: Run) -> str:
     threads = _mapping(run, "torch").get("threads")
     parts += [f"{threads} thread{'s' if threads != 1 else ''}"] if isinstance(threads, int) else []
     return "; ".join(parts)
+
+
+def _points(run: Run) -> dict[str, list[Mapping[str, Any]]]:
+    """Workload -> the points that it was run at. A suite's own model holds only where a point does not change it."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for record in run.records:
+        points = found.setdefault(record.workload, [])
+        if record.axes not in points:
+            points.append(record.axes)
+    return found
+
+
+def _model(model: Mapping[str, Any], points: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """`decoder with 2 layers, width 64, heads 2, ff 256; vocab 2048 (train_step), 500 (translate)`."""
+
+    def sizes(name: str) -> str:
+        by_kind = {kind: _values(name, model, at) for kind, at in points.items()} or {"": str(model[name])}
+        kinds: dict[str, list[str]] = {}
+        for kind, values in by_kind.items():
+            kinds.setdefault(values, []).append(kind)
+        if len(kinds) == 1:
+            return next(iter(kinds))
+        return ", ".join(f"{values} ({', '.join(of)})" for values, of in kinds.items())
+
+    layers = {"encdec": ("enc_layers", "dec_layers"), "encoder": ("enc_layers",)}.get(
+        str(model.get("arch")), ("dec_layers",)
+    )
+    depth = "+".join(sizes(name) if name in model else units.NA for name in layers)
+    rest = ", ".join(f"{name} {sizes(name)}" for name in ("width", "heads", "ff", "vocab") if name in model)
+    return f"{model.get('arch', 'model')} with {depth} layers, {rest}"
+
+
+def _values(name: str, model: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> str:
+    return " or ".join(dict.fromkeys(str(point.get(name, model[name])) for point in points))
+
+
+def _tokens(tokens: Any, points: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """`1024 tokens a step`, with the workloads where others have batches of their own."""
+    if not isinstance(tokens, int) or tokens <= 1:
+        return []
+    kinds = [kind for kind, at in points.items() if any(_fills(point, tokens) for point in at)]
+    if points and not kinds:
+        return []
+    return [f"{tokens} tokens a step" + (f" ({', '.join(kinds)})" if len(kinds) < len(points) else "")]
+
+
+def _fills(point: Mapping[str, Any], tokens: int) -> bool:
+    """Whether the batch is as large as the tokens of a step ask for; of what is not known it is taken to be."""
+    length, batch = point.get("length"), point.get("batch")
+    if not isinstance(length, int) or not isinstance(batch, int) or length < 1:
+        return True
+    return batch == max(1, tokens // length)
 
 
 def _mapping(run: Run, key: str) -> Mapping[str, Any]:

@@ -135,3 +135,22 @@ def test_the_large_figures_are_of_the_fastest_variant(run_and_analysis):
 def test_memory_is_the_variants_over_the_references():
     assert words.ratio(1.0, 2.0) == "0.50x"
     assert words.ratio(4.0, 2.0) == "2.0x"
+
+
+def test_the_subject_says_of_which_workload_a_size_is(run_and_analysis):
+    small, _ = run_and_analysis
+    model = {"arch": "decoder", "width": 64, "heads": 2, "ff": 256, "dec_layers": 2, "vocab": 2048}
+    suite = {**small.suite, "variants": [{"name": "a", "model": model}], "tokens_per_step": 1024}
+    first = dataclasses.replace(small.records[0], workload="train_step", axes={"length": 64, "batch": 16})
+    own = dataclasses.replace(first, workload="translate", axes={"length": 32, "batch": 8, "vocab": 500})
+    alone, both = (
+        facts.subject(dataclasses.replace(small, suite=suite, records=found)) for found in ((first,), (first, own))
+    )
+    assert alone.startswith("decoder with 2 layers, width 64, heads 2, ff 256, vocab 2048; 1024 tokens a step")
+    assert "(" not in alone.partition(" thread")[0]
+    assert both.startswith(
+        "decoder with 2 layers, width 64, heads 2, ff 256, vocab 2048 (train_step), 500 (translate); "
+        "1024 tokens a step (train_step)"
+    )
+    ladder = [dataclasses.replace(first, axes={**first.axes, "width": width}) for width in (64, 128)]
+    assert "width 64 or 128, heads 2" in facts.subject(dataclasses.replace(small, suite=suite, records=tuple(ladder)))
