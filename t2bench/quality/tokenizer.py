@@ -85,7 +85,10 @@ class Tokenizer:
         return encoded
 
     def decode(self, rows: Iterable[Iterable[int]]) -> list[str]:
-        """Text of each row of ids; reading stops at the end id, padding and begin are left out."""
+        """Text of each row of ids; reading stops at the end id, padding and begin are left out.
+
+        An id from `vocab` on, which a model with a larger vocabulary may write, is written as one that is unknown.
+        """
         return [self._decode(row) for row in rows]
 
     def _decode(self, row: Iterable[int]) -> str:
@@ -95,7 +98,8 @@ class Tokenizer:
                 break
             if number in (PAD, BOS):
                 continue
-            out += _UNKNOWN.encode() if number == UNK else _spelled(self.pieces[number])
+            known = number != UNK and number < len(self.pieces)
+            out += _spelled(self.pieces[number]) if known else _UNKNOWN.encode()
         text = out.decode(errors="replace")
         if self.spec.kind in ("char", "byte"):
             return text

@@ -128,6 +128,14 @@ def test_small_text_has_fewer_pieces_than_asked_for(tmp_path):
         assert tokenizer.decode(tokenizer.encode(["d a b"])) == ["d a b"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_ids_that_only_a_model_knows_are_unknown(made, kind):
+    """A model has as many ids as was asked for, and a small text yields fewer; what is untrained writes any of them."""
+    tokenizer = made[kind]
+    written = [tokenizer.vocab, tokenizer.vocab + 999, EOS]
+    assert tokenizer.decode([written]) == ["\u2047\u2047"]
+
+
 def test_many_rare_characters_do_not_break_it(tmp_path):
     text = ["".join(chr(0x4E00 + 97 * place + shift) for place in range(20)) for shift in range(60)]
     tokenizer = make_tokenizer(TokenizerSpec(vocab=2000), text, cache=tmp_path)
