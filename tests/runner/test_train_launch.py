@@ -99,7 +99,7 @@ class _Model:
     def more(self, max_s):
         taken, self._running = self._running[:8], self._running[8:]
         batch = {"rows": [row for row, _ in taken], "tokens": [ids for _, ids in taken],
-                 "cut": [row == 0 for row, _ in taken], "candidates": None}  # fmt: skip
+                 "cut": [row < 2 for row, _ in taken], "candidates": None}  # fmt: skip
         return {"batches": [batch], "done": not self._running, "time_s": 1.0, "cpu_s": 2.0}
 
     def memory(self):
@@ -124,14 +124,14 @@ def train(tmp_path):
             (tmp_path / "copied" / f"{split}.{language}").write_text("".join(f"{line}\n" for line in lines))
     made = iter(range(100))
 
-    def call(workers, *cases, launch=0, forget=True):
+    def call(workers, *cases, launch=0, forget=True, together=True):
         scratch = tmp_path / f"text{next(made)}"
         scratch.mkdir()
         texts = Texts(Plan(cases=cases, refusals=(), reference=cases[0].variant), tmp_path, scratch)
         bench = Bench(launcher=workers, setup={"threads": 1}, tokens={}, measure=Measure(), limits=Limits(),
                       recorder=Recorder("r"), seed=0)  # fmt: skip
         training = TrainLaunch(bench, texts, tmp_path / "run", lambda what, left_s: None)
-        records = training.measure(cases, launch, together=True)
+        records = training.measure(cases, launch, together=together)
         if forget:
             training.forget()
         return {record.variant: record for record in records}
@@ -154,7 +154,7 @@ def test_scores_are_those_of_the_stored_translations(train):
     assert hypotheses[: TEST // 2] == [sample["source"] for sample in written["samples"]][: TEST // 2]
     assert first["bleu"] == pytest.approx(sacrebleu.corpus_bleu(hypotheses, [references]).score, abs=1e-9)
     assert record.metrics["bleu"].value == first["bleu"]
-    assert (first["empty"], first["cut"], first["num_sentences"]) == (TEST // 2, 1, TEST)
+    assert (first["empty"], first["cut"], first["num_sentences"]) == (TEST // 2, 2, TEST)
     assert first["sentences_per_s"] == pytest.approx(TEST / 3)
     assert first["floors"]["copy"] == pytest.approx(100.0)
 
@@ -198,6 +198,8 @@ def test_the_curve_has_training_only_and_the_target_is_its_first_crossing(train)
     assert (values["time_to_quality_s"], values["cpu_time_to_quality_s"]) == (10.0, 20.0)
     assert (values["tokens_to_quality"], values["energy_to_quality_j"]) == (2000, 12.0)
     assert (values["train_time_s"], values["train_tokens"]) == (15.0, 3000)
+    met = train(Workers(right=lambda step: right[step]), case(target=curve[1]["val_bleu"]))["vanilla"].metrics
+    assert met["tokens_to_quality"].value == 2000, "to reach it is enough"
     missed = train(Workers(right=lambda step: 0), case(target=40.0))["vanilla"].metrics
     assert missed["time_to_quality_s"].value is missed["tokens_to_quality"].value is None
 
@@ -302,3 +304,23 @@ def test_halves_of_checkpoints_are_removed(train, tmp_path):
     checkpoints.clear()
     assert not half.parent.exists()
     checkpoints.clear()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_variants_take_turns_between_validations_if_they_fit(train, together):
+    workers = Workers()
+    found = train(workers, case("one"), case("two"), together=together)
+    assert {record.observed["interleave"] for record in found.values()} == {"validation" if together else "launches"}
+    order = [variant for variant, do, _ in workers.log if do == "validate"]
+    turns = [set(order[place : place + 2]) for place in (0, 2, 4)]
+    assert turns == [{"one", "two"}] * 3 if together else order == ["one"] * 3 + ["two"] * 3
+
+
+def test_what_is_chosen_by_is_validation_bleu_and_a_finished_training_needs_no_checkpoint(train):
+    workers = Workers()
+    record = train(workers, case())["vanilla"]
+    told = [arguments["score"] for _, do, arguments in workers.log if do == "remember"]
+    assert told == [row["val_bleu"] for row in record.observed["curve"]]
+    assert told == sorted(set(told))
+    assert sum(do == "save" for _, do, _ in workers.log) == 2
+    assert record.observed["selected"] == {"select": "last", "steps": [30]}
