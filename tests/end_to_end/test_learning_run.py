@@ -5,12 +5,18 @@ import hashlib
 import json
 import math
 import random
+import shutil
+import subprocess
 import sys
 import time
 
 import pytest
 
+from t2bench.quality.errors import DataError
 from t2bench.records import Run
+from t2bench.runner.texts import Texts
+from t2bench.spec.loader import load_suite
+from t2bench.spec.plan import expand
 
 SUITE = """
 schema: 1
@@ -51,8 +57,6 @@ def outcome(record):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that nobody disturbed."""
-    import subprocess
-
     folder = tmp_path_factory.mktemp("whole")
     (folder / "learning.yaml").write_text(SUITE)
     command = [sys.executable, "-m", "t2bench", "run", "learning.yaml", "--device", "cpu", "-o", "out"]
@@ -93,42 +97,42 @@ def test_variants_of_a_seed_see_the_same_text_and_seeds_differ(whole):
     assert losses["vanilla", 0] != losses["vanilla", 1]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="process control is tested on Linux")
-def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_the_same(whole, start_t2bench, t2bench, learning, tmp_path):
-    out = tmp_path / "out"
-    command = ("run", learning, "--device", "cpu", "-q", "-o", out)
-    process = start_t2bench(*command)
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The same run, killed when the second seed had a checkpoint."""
+    folder = tmp_path_factory.mktemp("killed")
+    (folder / "learning.yaml").write_text(SUITE)
+    command = [sys.executable, "-m", "t2bench", "run", "learning.yaml", "--device", "cpu", "-q", "-o", "out"]
+    process = subprocess.Popen(command, cwd=folder)
     deadline = time.monotonic() + 90
-    while not list(out.glob("checkpoints/*seed1.json")):
+    while not list(folder.glob("out/checkpoints/*seed1.json")):
         assert process.poll() is None, "ended before it was killed"
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.kill()
     process.wait()
+    return folder / "out"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="process control is tested on Linux")
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_the_same(
+    whole, killed, t2bench, learning, tmp_path, damaged
+):
+    """A damaged checkpoint costs time only."""
+    out = tmp_path / "out"
+    shutil.copytree(killed, out)
     kept = [note.read_text() for note in out.glob("checkpoints/*.json")]
     assert any(json.loads(text)["curve"] for text in kept)
     assert {key[1] for key in trainings(out)} == {0}
-    t2bench(*command, check=0)
+    for weights in out.glob("checkpoints/*.pt") if damaged else ():
+        weights.write_bytes(weights.read_bytes()[:100])
+    t2bench("run", learning, "--device", "cpu", "-q", "-o", out, check=0)
     undisturbed = trainings(whole[0])
     assert {key: outcome(record) for key, record in trainings(out).items()} == {
         key: outcome(record) for key, record in undisturbed.items()
     }
     assert not (out / "checkpoints").exists()
-
-
-def test_a_damaged_checkpoint_costs_time_only(whole, start_t2bench, t2bench, learning, tmp_path):
-    out = tmp_path / "out"
-    command = ("run", learning, "--device", "cpu", "-q", "-o", out, "--only", "vanilla", "--set", "quality.seeds=1")
-    process = start_t2bench(*command)
-    while not list(out.glob("checkpoints/*.json")):
-        assert process.poll() is None, "ended before it was killed"
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
-    for weights in out.glob("checkpoints/*.pt"):
-        weights.write_bytes(weights.read_bytes()[:100])
-    t2bench(*command, check=0)
-    assert outcome(trainings(out)["vanilla", 0]) == outcome(trainings(whole[0])["vanilla", 0])
 
 
 def test_a_divergence_is_a_result_and_other_seeds_are_still_tried(t2bench, learning, tmp_path):
@@ -176,8 +180,16 @@ def test_any_folder_with_two_languages_works(t2bench, tmp_path):
         ("quality.corpus.tests=[test_x]", "no test set test_x"),
     ],
 )
-def test_a_corpus_that_is_not_there_is_one_line(t2bench, learning, tmp_path, override, words):
-    (tmp_path / "empty").mkdir()
-    sets = ("--set", override) if "name" not in override else ("--set", override, "--set", "quality.corpus.lengths=[]")
-    done = t2bench("run", learning, "--device", "cpu", "--data", tmp_path / "empty", *sets, check=2)
-    assert words in done.stderr
+def test_a_corpus_that_is_not_there_is_said(learning, tmp_path, override, words):
+    changes = (override,) if "name" not in override else (override, "quality.corpus.lengths=[]")
+    plan = expand(load_suite(str(learning), device="cpu", overrides=changes))
+    with pytest.raises(DataError, match=words) as caught:
+        Texts(plan, tmp_path, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_corpus_that_is_not_there_ends_the_command_in_one_line(t2bench, learning, tmp_path):
+    sets = ("--set", "quality.corpus.tests=[test_x]")
+    done = t2bench("run", learning, "--device", "cpu", "-q", "--data", tmp_path, *sets, check=2)
+    assert "no test set test_x" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

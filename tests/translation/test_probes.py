@@ -69,7 +69,7 @@ def test_every_preset_passes(name: str) -> None:
 
 @pytest.mark.parametrize("spec", [VANILLA, small("t5"), PREFIX, BAHDANAU])
 def test_no_false_alarm(spec: ModelSpec) -> None:
-    for seed in range(50):
+    for seed in range(18):
         dtype = ("fp32", "bf16", "bf16_autocast")[seed % 3]
         model = build(spec, dtype=PRECISIONS[dtype].parameters, seed=seed)
         assert failed(model, dtype=dtype, seed=seed) == set()
