@@ -97,7 +97,7 @@ def board(index: Index, scope: Scope, members: Sequence[Training], *, primary: b
         claims=claims,
         rungs=_rungs(index, arms, margin, agrees, why_not=why_not, floor=floor),
         floors=floors,
-        notes=tuple(_notes(members, why_not)),
+        notes=tuple(_notes(members, scope, why_not)),
     )
 
 
@@ -180,9 +180,12 @@ def _why_not(scored: Sequence[tuple[Training, Score]], utility: str) -> str:
     return ""
 
 
-def _notes(members: Sequence[Training], why_not: str) -> Iterable[str]:
+def _notes(members: Sequence[Training], scope: Scope, why_not: str) -> Iterable[str]:
     if why_not:
         yield f"No verdicts: {why_not}."
+    known = max((training.in_training(scope.test) for training in members), default=0)
+    if known:
+        yield f"{known} of the sentences to translate are in the training text too."
     recipes: dict[str, list[str]] = {}
     specs = {training.variant: training.spec.recipe for training in members}
     first = next(iter(specs.values()))

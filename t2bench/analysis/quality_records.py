@@ -128,6 +128,11 @@ class Training:
             chrf_signature=text(signatures.get("chrf")),
         )
 
+    def in_training(self, test: str) -> int:
+        """Sentences of a test set whose source is in the training text too."""
+        corpus = mapping(mapping(self.record.observed.get("quality")).get("corpus"))
+        return _count(mapping(mapping(corpus.get("used")).get(test)).get("in_training"))
+
     @cached_property
     def curve(self) -> tuple[Mapping[str, float], ...]:
         """Points of the training, by updates."""

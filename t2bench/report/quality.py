@@ -25,6 +25,7 @@ LC_TOK_WORDS = (
     "are of Moses' tokenizer, after punctuation was normalised."
 )
 _MAX_NAMED = 6
+_FULL_BLEU = 100.0
 _WORDS: dict[QualityVerdict, str] = {
     "identical": "identical",
     "better": "better",
@@ -111,8 +112,14 @@ def _not_judged(claims: Sequence[Claim]) -> str:
     return "; ".join(f"not judged: {listed(names, _MAX_NAMED)}{_aside(why)}" for why, names in reasons.items())
 
 
+def _resolves(claim: Claim) -> str:
+    if claim.resolves is None or not units.known(claim.resolves):
+        return ""
+    return f"could resolve {claim.resolves:.1f} BLEU" if claim.resolves < _FULL_BLEU else "could resolve nothing"
+
+
 def _unresolved(claim: Claim) -> str:
-    seen = f"could resolve {claim.resolves:.1f} BLEU" if units.known(claim.resolves) else ""
+    seen = _resolves(claim)
     return f"{claim.variant}{_aside('; '.join(filter(None, [claim.why, seen])))}"
 
 
@@ -198,9 +205,7 @@ def told(claim: Claim | None, note: str = "") -> Cell:
     """A claim, or why there is none, as one cell."""
     if claim is None:
         return Cell(text=note or units.NA, tone="muted")
-    seen = (
-        f"could resolve {claim.resolves:.1f}" if claim.verdict == "unresolved" and units.known(claim.resolves) else ""
-    )
+    seen = _resolves(claim) if claim.verdict == "unresolved" else ""
     why = "; ".join(filter(None, [claim.why, seen]))
     return Cell(text=_WORDS[claim.verdict] + _aside(why), tone=_TONES.get(claim.verdict, "even"))
 
@@ -231,7 +236,7 @@ def _notes(board: Board, *, first: bool) -> list[str]:
 
 def _rule(board: Board) -> str:
     claim = next(iter(board.claims.values()))
-    paired = "paired by seed" if all(c.paired for c in board.claims.values()) else "over seeds"
+    paired = "paired by seed" if all(c.paired for c in board.claims.values() if c.difference) else "over seeds"
     agrees = {"chrf": "chrF", "ter": "TER"}[claim.agrees_by]
     return (
         f"Difference to {board.reference}, {paired}. Better or worse: proven over seeds (5 % over all rows, Holm), at "

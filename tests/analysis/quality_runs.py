@@ -50,6 +50,7 @@ class QualityRuns:
     groups: tuple = ("fp32/L64",)
     details: bool = True
     text_seed: int = 0
+    in_training: int = 0
     test_seed: int = 0
     floors: dict = field(default_factory=lambda: {"copy": 0.5, "retrieval": 7.1})
 
@@ -236,5 +237,7 @@ class QualityRuns:
             name: {"pairs": 9, "source_sha256": f"s{name}{seed}", "target_sha256": f"t{name}{seed}"}
             for name, seed in seeds.items()
         }
+        for name in self.tests:
+            splits[name]["in_training"] = self.in_training
         corpus = {"corpus": self.corpus, "synthetic": self.synthetic, "direction": self.direction, "used": splits}
         return {**corpus, "lowercase": self.lowercase, "tokenizer": {"kind": "bpe", "vocab": 500}}

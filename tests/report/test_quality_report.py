@@ -12,6 +12,7 @@ from rich.console import Console
 
 from t2bench.analysis.analyse import analyse
 from t2bench.analysis.compare import compare
+from t2bench.analysis.quality_results import Claim
 from t2bench.records import Metric, Record
 from t2bench.report import comparison, html, markdown, quality, terminal
 from t2bench.report.content import build
@@ -224,3 +225,22 @@ def test_points_keep_their_sign_and_two_decimals():
     assert quality.points(Interval(value=24.4)) == "24.40"
     assert quality.points(None) == "n/a"
     assert quality.points(Interval(value=-1e-9, low=-0.001, high=0.0), "+") == "+0.00 [+0.00, +0.00]"
+
+
+def test_text_that_was_trained_on_is_told(tmp_path, shown):
+    run = QualityRuns(in_training=17).make(tmp_path)
+    told = "17 of the sentences to translate are in the training text too"
+    assert told in " ".join(screen(run, analyse(run)).split())
+    assert "in the training text too" not in screen(*shown)
+
+
+def test_a_variant_without_scores_does_not_hide_that_the_others_are_paired(tmp_path):
+    variants = {"vanilla": Learner(), "rope": Learner(wrong=0.2), "wild": Learner(diverged=(0, 1, 2))}
+    run = QualityRuns(variants=variants).make(tmp_path)
+    assert "Difference to vanilla, paired by seed." in " ".join(screen(run, analyse(run)).split())
+
+
+def test_no_difference_beyond_the_scale_is_said_to_be_resolvable():
+    claim = Claim(variant="a", reference="b", verdict="unresolved", margin=0.5, resolves=357.8)
+    assert quality.told(claim).text == "unresolved (could resolve nothing)"
+    assert quality.told(replace(claim, resolves=3.1)).text == "unresolved (could resolve 3.1 BLEU)"

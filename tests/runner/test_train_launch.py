@@ -10,6 +10,7 @@ import pytest
 import sacrebleu
 
 from t2bench.quality.batching import EncodedPairs
+from t2bench.quality.floors import nearest
 from t2bench.runner.launcher import WorkerFailed
 from t2bench.runner.recording import Recorder
 from t2bench.runner.texts import Texts
@@ -157,6 +158,9 @@ def test_scores_are_those_of_the_stored_translations(train):
     assert (first["empty"], first["cut"], first["num_sentences"]) == (TEST // 2, 2, TEST)
     assert first["sentences_per_s"] == pytest.approx(TEST / 3)
     assert first["floors"]["copy"] == pytest.approx(100.0)
+    known = (train.folder.parent / "copied" / "train.xa").read_text().splitlines()
+    found = [known[row] for row in nearest(known, [sample["source"] for sample in written["samples"]])]
+    assert first["floors"]["retrieval"] == pytest.approx(sacrebleu.corpus_bleu(found, [references]).score, abs=1e-9)
 
 
 @pytest.mark.parametrize(("kind", "primary"), [("translate", "test[7-9]"), ("extrapolate", "test[7-9]")])
@@ -268,6 +272,7 @@ def test_a_checkpoint_that_cannot_be_read_is_begun_anew(train):
     undisturbed = train(Workers(), case())["vanilla"].observed["curve"]
     with pytest.raises(KeyboardInterrupt):
         train(Workers(failing={("vanilla", "select"): stop}), case())
+    assert [path.suffixes[-2:] for path in train.folder.glob("checkpoints/*.pt")] == [[".step20", ".pt"]]
 
     def refuse(model, seen=[]):  # noqa: B006 (remembers its first call)
         seen.append(model)
