@@ -76,14 +76,15 @@ def execute(suite: Suite, plan: Plan, options: Options, observer: Observer) -> P
             total = sum(num_launches(suite, cases) for cases in plan.groups.values())
             observer.note(f"continuing {path}: {launches} of {total} launches are done")
         with tempfile.TemporaryDirectory(prefix="t2bench-") as scratch:
+            # Missing or unsound text is said before anything slow begins.
+            tokens, data = write_token_files(plan, options.data, Path(scratch))
+            texts = _texts(plan, options.data, Path(scratch))
+            data |= {"corpora": texts.record} if texts.record else {}
             # Launches share compiled code, and runs do not: each run pays once for what it compiles.
             inductor = {"TORCHINDUCTOR_CACHE_DIR": str(Path(scratch) / "inductor")}
             start = launcher(options.isolation, {**env.worker_environment(threads), **inductor})
             try:
                 machine = look_at(start, suite, plan, threads, options.plugins)
-                tokens, data = write_token_files(plan, options.data, Path(scratch))
-                texts = _texts(plan, options.data, Path(scratch))
-                data |= {"corpora": texts.record} if texts.record else {}
                 state = RunState(path, journal, observer, known)
                 state.describe(suite, plan, options, machine, digest, data, isolation=start.isolation)
                 _measure_all(suite, plan, options, start, machine, tokens, texts, state)
