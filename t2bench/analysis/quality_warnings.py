@@ -32,10 +32,12 @@ def _outputs(arm: Arm, floors: Mapping[str, float]) -> Iterator[str]:
     floor = highest_floor(floors)
     if bleu is not None and floor is not None and bleu < floor.bleu:
         yield f"BLEU {bleu:.1f} is below the {floor.bleu:.1f} of {floor.words}: it learned nothing that needs a model"
-    if brevity is not None and brevity < BREVITY:
-        yield f"its outputs are too short (brevity penalty {brevity:.2f})"
-    if ratio is not None and ratio > LENGTH_RATIO:
+    long = ratio is not None and ratio > LENGTH_RATIO
+    if ratio is not None and long:
         yield f"its outputs are {ratio:.2f} times as long as the references"
+    if brevity is not None and brevity < BREVITY:
+        which = "those of some seeds are" if long else "its outputs are"
+        yield f"{which} too short (brevity penalty {brevity:.2f})"
     if arm.empty:
         yield f"{arm.empty} of {total} outputs are empty"
     if arm.cut:

@@ -77,7 +77,10 @@ def claim(arm: Arm, other: Arm, *, margin: float, agrees_by: str = "chrf") -> Cl
     )
     if same_outputs(arm, other):
         shared = shared_seeds(arm, other)
-        return replace(base, verdict="identical", paired=True, num_seeds=len(shared))
+        more = len(shared) < max(len(arm.seeds), len(other.seeds))
+        which = "seed" if len(shared) == 1 else f"{len(shared)} seeds"
+        only = f"in the {which} that both have" if more else ""
+        return replace(base, verdict="identical", paired=True, num_seeds=len(shared), why=only)
     found = seed_difference(arm, other, "bleu")
     if found is None:
         return replace(base, why=_missing(arm, other))

@@ -13,13 +13,15 @@ from rich.text import Text
 from t2bench.records import Record
 
 MINUTE_S = 60.0
+LOG_EVERY_S = 60.0
 
 
 class Progress:
     """An Observer that prints.
 
     Args:
-        console: where; a terminal gets one live line, a log gets lines that stay.
+        console: where; a terminal gets one live line, a log gets lines that stay: one for each timed group, and
+            for what takes longer, as a training does, one every `LOG_EVERY_S`.
     """
 
     def __init__(self, console: Console) -> None:
@@ -27,7 +29,7 @@ class Progress:
         self._status: Status | None = None
         self._said = ""
         self._failures: Counter[str] = Counter()
-        self._began = time.monotonic()
+        self._began = self._spoke = time.monotonic()
 
     def note(self, text: str) -> None:
         """A line that stays."""
@@ -36,7 +38,7 @@ class Progress:
     def estimated(self, total_s: float, launches: int) -> None:
         """Say how long it will take before it does."""
         if launches:
-            self.note(f"{launches} launches to measure, about {duration(total_s)}")
+            self.note(f"{launches} {'launch' if launches == 1 else 'launches'} to measure, about {duration(total_s)}")
 
     def working(self, what: str, done: int, total: int, left_s: float | None) -> None:
         """Show what is going on."""
@@ -48,8 +50,9 @@ class Progress:
             self._status.update(Text(f"[{done + 1}/{total}{left}] {what}"))
             return
         line = f"[{done + 1}/{total}{left}] {what.split(' ', 1)[0]}"
-        if what.startswith("timing") and line != self._said:
-            self._said = line
+        new = what.startswith("timing") and line != self._said
+        if new or time.monotonic() - self._spoke >= LOG_EVERY_S:
+            self._said, self._spoke = line, time.monotonic()
             self._console.print(Text(f"[{done + 1}/{total}{left}] {what}"), soft_wrap=True)
 
     def recorded(self, record: Record) -> None:

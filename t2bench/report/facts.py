@@ -95,9 +95,11 @@ def _mapping(run: Run, key: str) -> Mapping[str, Any]:
 def honesty(run: Run, analysis: Analysis) -> tuple[str, ...]:
     """What a careful reader asks first, in a few short lines."""
     rounds = [len(set(r.turns.get("round", ()))) for r in run.records if r.pass_ == "time" and r.turns.get("round")]
-    trained = sum(r.pass_ == "quality" for r in run.records)
+    trained = [r for r in run.records if r.pass_ == "quality"]
     if trained and not analysis.launches:
-        return tuple(filter(None, [f"{trained} trainings, each from a seed of its own", fingerprint(run)]))
+        seeds = len({r.launch for r in trained})  # a launch is one seed, which all variants share
+        told = f"{_several(len(trained), 'training')} from {_several(seeds, 'seed')}, the same for all variants"
+        return tuple(filter(None, [told, fingerprint(run)]))
     plural = "launch" if analysis.launches == 1 else "launches"
     behind = f"{analysis.launches} {plural}"
     if rounds:
@@ -111,6 +113,10 @@ def honesty(run: Run, analysis: Analysis) -> tuple[str, ...]:
         inside = "share of the wall time inside timed windows: n/a"
     lines = [behind, inside, fingerprint(run)]
     return tuple(line for line in lines if line)
+
+
+def _several(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _contention(flags: Sequence[bool | None]) -> str:

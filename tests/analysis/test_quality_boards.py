@@ -9,6 +9,7 @@ import pytest
 from quality_runs import Learner, QualityRuns
 
 from t2bench.analysis.analyse import analyse
+from t2bench.analysis.quality_warnings import arm_warnings
 from t2bench.records import Metric, Run
 
 
@@ -145,6 +146,14 @@ def test_warnings_name_what_looks_wrong(tmp_path):
     assert any(w.startswith("mute") and "450 of 660 outputs are empty" in w for w in told)
     assert any(w.startswith("mute") and "too short (brevity penalty" in w for w in told)
     assert not any(w.startswith("vanilla") for w in told)
+
+
+def test_outputs_are_not_called_too_short_and_too_long_at_once(full):
+    arm = replace(full.quality.boards[0].arms[0], values={"brevity_penalty": (0.5, 1.0), "length_ratio": (0.6, 7.0)})
+    assert arm_warnings(arm, (), {}, primary=False).warnings == (
+        "its outputs are 3.80 times as long as the references",
+        "those of some seeds are too short (brevity penalty 0.75)",
+    )
 
 
 def test_a_wider_search_that_is_worse_is_told(tmp_path):

@@ -25,6 +25,15 @@ def test_the_same_code_writes_the_same_text(runs):
     assert found.rows == ()
 
 
+def test_identical_says_in_which_seeds_where_one_run_has_more(runs):
+    (found,) = compare(runs({"seeds": 1}, {"seeds": 3}))
+    assert {(row.claim.verdict, row.claim.why) for row in found.quality} == {
+        ("identical", "in the seed that both have")
+    }
+    (found,) = compare(runs({}, {}))
+    assert {row.claim.why for row in found.quality} == {""}
+
+
 def test_a_better_candidate_is_called_so(runs):
     better = {"variants": {"vanilla": Learner(wrong=0.2), "rope": Learner(wrong=0.22)}}
     (found,) = compare(runs({}, better))

@@ -77,6 +77,20 @@ def test_a_reason_that_comes_back_is_said_once() -> None:
     assert text.getvalue().count("not_steady") == 2
 
 
+def test_a_log_hears_of_long_trainings_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    text, now = io.StringIO(), [0.0]
+    monkeypatch.setattr("t2bench.cli.progress.time.monotonic", lambda: now[0])
+    progress = Progress(Console(file=text, width=80))
+    for second in range(0, 200, 10):
+        now[0] = float(second)
+        progress.working(f"translate/fp32/L64/vanilla seed 0: update {second} of 200", 0, 3, None)
+    assert [line.rpartition("update ")[2] for line in text.getvalue().splitlines()] == [
+        "60 of 200",
+        "120 of 200",
+        "180 of 200",
+    ]
+
+
 def test_what_the_user_sets_wins_over_quick() -> None:
     changes = all_overrides(("measure.launches=7",), 3, quick=True)
     assert changes.index("measure.launches=7") > changes.index("measure.launches=2")

@@ -68,6 +68,11 @@ def test_every_title_of_synthetic_text_says_so(shown):
     assert sum("SYNTHETIC" in title for title in plots) == 3
 
 
+def test_trainings_are_counted_with_their_seeds(shown):
+    said = " ".join(screen(*shown).split())
+    assert "15 trainings from 3 seeds, the same for all variants" in said
+
+
 def test_real_text_is_not_called_synthetic(tmp_path):
     run = QualityRuns(synthetic=False, corpus="multi30k", direction="en-de").make(tmp_path)
     content = build(run, analyse(run))
