@@ -68,8 +68,25 @@ def command(
     _show_total(console, found, plan, loaded)
     if quick:
         console.print(common.QUICK_NOTE, markup=False, highlight=False)
+    with common.user_errors():
+        _check_texts(plan, data)
     if sys.stdout.isatty():
         click.echo(f"Start it with: t2bench run {suite}")
+
+
+def _check_texts(plan: Plan, data: str | None) -> None:
+    """Read the sentence pairs as a run would, which refuses to begin without them.
+
+    Raises:
+        OptionError: a corpus is missing or cannot be used.
+    """
+    import tempfile
+    from pathlib import Path
+
+    from t2bench.runner.texts import read_texts
+
+    with tempfile.TemporaryDirectory(prefix="t2bench-") as scratch:
+        read_texts(plan, None if data is None else Path(data), Path(scratch))
 
 
 def _as_json(found: Preview) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from t2bench.meters import environment as env
-from t2bench.quality.errors import DataError
 from t2bench.runner import directory as run_directory
 from t2bench.runner import passes
 from t2bench.runner.estimate import Estimator
@@ -24,7 +23,7 @@ from t2bench.runner.observer import Observer
 from t2bench.runner.options import OptionError, Options
 from t2bench.runner.recording import Recorder
 from t2bench.runner.state import RunState
-from t2bench.runner.texts import Texts
+from t2bench.runner.texts import Texts, read_texts
 from t2bench.runner.trainee import Checkpoints
 from t2bench.runner.turns import Bench
 from t2bench.spec.case import Case, Plan
@@ -78,7 +77,7 @@ def execute(suite: Suite, plan: Plan, options: Options, observer: Observer) -> P
         with tempfile.TemporaryDirectory(prefix="t2bench-") as scratch:
             # Missing or unsound text is said before anything slow begins.
             tokens, data = write_token_files(plan, options.data, Path(scratch))
-            texts = _texts(plan, options.data, Path(scratch))
+            texts = read_texts(plan, options.data, Path(scratch))
             data |= {"corpora": texts.record} if texts.record else {}
             # Launches share compiled code, and runs do not: each run pays once for what it compiles.
             inductor = {"TORCHINDUCTOR_CACHE_DIR": str(Path(scratch) / "inductor")}
@@ -154,13 +153,6 @@ def _predict(plan: Plan, bench: Bench, machine: Machine, state: RunState) -> Non
 def num_launches(suite: Suite, cases: Sequence[Case]) -> int:
     """Launches of a group."""
     return cases[0].launches or suite.measure.launches
-
-
-def _texts(plan: Plan, data: Path | None, scratch: Path) -> Texts:
-    try:
-        return Texts(plan, data, scratch)
-    except DataError as error:
-        raise OptionError(str(error)) from error
 
 
 def _checked_threads(options: Options) -> int:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from t2bench.quality.corpora import Pairs, part_range
+from t2bench.quality.errors import DataError
 from t2bench.quality.floors import floors
 from t2bench.quality.prepare import Prepared, prepare
+from t2bench.runner.options import OptionError
 from t2bench.spec.case import Case, Plan
 from t2bench.spec.quality import CorpusSpec
 
@@ -108,6 +110,18 @@ class Texts:
         found = [{"spec": asdict(key[0]), **prepared.record} for key, prepared in self._prepared.items()]
         plain: list[dict[str, Any]] = json.loads(json.dumps(found))
         return plain
+
+
+def read_texts(plan: Plan, data: Path | None, folder: Path) -> Texts:
+    """The texts of a plan; arguments as for `Texts`.
+
+    Raises:
+        OptionError: a corpus is missing or cannot be used.
+    """
+    try:
+        return Texts(plan, data, folder)
+    except DataError as error:
+        raise OptionError(str(error)) from error
 
 
 def _key(case: Case) -> Key:

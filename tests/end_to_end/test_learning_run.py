@@ -193,3 +193,5 @@ def test_a_corpus_that_is_not_there_ends_the_command_in_one_line(t2bench, learni
     done = t2bench("run", learning, "--device", "cpu", "-q", "--data", tmp_path, *sets, check=2)
     assert "no test set test_x" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+    planned = t2bench("plan", learning, "--device", "cpu", "--data", tmp_path, *sets, check=2)
+    assert planned.stderr.splitlines()[-1] == done.stderr.strip()
