@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean
 
@@ -81,8 +81,17 @@ def board(index: Index, scope: Scope, members: Sequence[Training], *, primary: b
     margin = scored[0][0].spec.margin
     agrees = "ter" if utility == "chrf" else "chrf"
     reference = arms.get(index.reference)
+    recipes = {training.variant: training.spec.recipe for training in members}
+
+    def same_function(arm: Arm, other: Arm) -> bool:
+        alike = recipes[arm.variant] == recipes[other.variant]
+        return alike and index.implementation_only(arm.variant, other.variant)
+
     if reference is not None:
-        against = [seeds.claim(arm, reference, margin=margin, agrees_by=agrees) for arm in arms.values()]
+        against = [
+            seeds.claim(arm, reference, margin=margin, agrees_by=agrees, same_function=same_function(arm, reference))
+            for arm in arms.values()
+        ]
         others = [each for each in against if each.variant != each.reference]
         claims = {each.variant: each for each in seeds.with_verdicts(others, arms, why_not=why_not, floor=floor)}
     arms = {name: arm_warnings(arm, members, floors, primary=primary) for name, arm in arms.items()}
@@ -95,17 +104,25 @@ def board(index: Index, scope: Scope, members: Sequence[Training], *, primary: b
         why_not=why_not,
         arms=tuple(arms.values()),
         claims=claims,
-        rungs=_rungs(index, arms, margin, agrees, why_not=why_not, floor=floor),
+        rungs=_rungs(index, arms, margin, agrees, same_function, why_not=why_not, floor=floor),
         floors=floors,
         notes=tuple(_notes(members, scope, why_not)),
     )
 
 
 def _rungs(
-    index: Index, arms: Mapping[str, Arm], margin: float, agrees: str, *, why_not: str, floor: Floor | None
+    index: Index,
+    arms: Mapping[str, Arm],
+    margin: float,
+    agrees: str,
+    same_function: Callable[[Arm, Arm], bool],
+    *,
+    why_not: str,
+    floor: Floor | None,
 ) -> tuple[Claim, ...]:
     order = [str(name) for name in index.run.suite.get("ladder") or () if str(name) in arms]
-    steps = [seeds.claim(arms[b], arms[a], margin=margin, agrees_by=agrees) for a, b in pairwise(order)]
+    pairs = [(arms[later], arms[earlier]) for earlier, later in pairwise(order)]
+    steps = [seeds.claim(*pair, margin=margin, agrees_by=agrees, same_function=same_function(*pair)) for pair in pairs]
     return seeds.with_verdicts(steps, arms, why_not=why_not, floor=floor)
 
 

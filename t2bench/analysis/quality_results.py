@@ -14,7 +14,7 @@ from t2bench.analysis.sentences import SentenceTest
 
 # identical: the same text for every common seed. unresolved: neither a difference nor equality is shown. undecidable:
 # nothing may be concluded, and `why` says the reason.
-QualityVerdict = Literal["identical", "better", "worse", "equivalent", "unresolved", "undecidable"]
+QualityVerdict = Literal["identical", "same function", "better", "worse", "equivalent", "unresolved", "undecidable"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,7 +160,9 @@ class Claim:
         difference: variant - reference with its 95 % interval.
         verdict: `better` / `worse` only if Holm's rule over the table proves a difference, it is at least `margin`,
             and the second metric has the same sign; `equivalent` if two one-sided tests (Schuirmann 1987), by Holm's
-            rule too, put it within the margin.
+            rule too, put it within the margin; `same function` if both compute the same by their axes and the checks
+            before training, and no difference is proven: what is left of it is how far rounding drives trainings apart.
+        same_function: they differ in implementation axes only, and are trained by one recipe.
         why: the reason in words, where the verdict needs one.
         margin: difference of BLEU that matters.
         p_value: two-sided, of no difference, before Holm's rule; None with one seed, or where nothing was computed.
@@ -177,6 +179,7 @@ class Claim:
     verdict: QualityVerdict
     margin: float
     difference: Interval | None = None
+    same_function: bool = False
     why: str = ""
     p_value: float | None = None
     within_p: float | None = None

@@ -58,7 +58,7 @@ def seed_difference(arm: Arm, other: Arm, metric: str) -> tuple[MeanEstimate, bo
     return stats.difference_of_means(*sides), False
 
 
-def claim(arm: Arm, other: Arm, *, margin: float, agrees_by: str = "chrf") -> Claim:
+def claim(arm: Arm, other: Arm, *, margin: float, agrees_by: str = "chrf", same_function: bool = False) -> Claim:
     """A variant against another, before Holm's rule: see `with_verdicts`.
 
     Args:
@@ -66,6 +66,7 @@ def claim(arm: Arm, other: Arm, *, margin: float, agrees_by: str = "chrf") -> Cl
         other: the reference's.
         margin: difference of BLEU that matters.
         agrees_by: the metric that must have the same sign: `chrf` or `ter`.
+        same_function: whether the two differ in how they compute only.
     """
     base = Claim(
         variant=arm.variant,
@@ -74,6 +75,7 @@ def claim(arm: Arm, other: Arm, *, margin: float, agrees_by: str = "chrf") -> Cl
         margin=margin,
         num_seeds=min(len(arm.seeds), len(other.seeds)),
         agrees_by=agrees_by,
+        same_function=same_function,
     )
     if same_outputs(arm, other):
         shared = shared_seeds(arm, other)
@@ -161,6 +163,9 @@ def _judged(each: Claim, differs: bool, within: bool, arms: Mapping[str, Arm], f
     if differs and abs(value) >= each.margin:
         verdict: QualityVerdict = "better" if value > 0 else "worse"
         winner = each.variant if value > 0 else each.reference
+        if each.same_function:
+            why = f"they differ by {value:+.2f} BLEU although they compute the same function: one of them is at fault"
+            return replace(each, verdict="undecidable", why=why)
         if arms[winner].diverged:
             return replace(each, verdict="undecidable", why=f"higher where it was trained to the end, but {broken}")
         if each.second is None or each.second * value <= 0:
@@ -171,6 +176,8 @@ def _judged(each: Claim, differs: bool, within: bool, arms: Mapping[str, Arm], f
         return replace(each, verdict="undecidable", why=broken)
     if within:
         return replace(each, verdict="equivalent")
+    if each.same_function:
+        return replace(each, verdict="same function")
     why = f"the seeds differ, by less than the margin of {each.margin:g} BLEU" if differs else ""
     return replace(each, verdict="unresolved", why=why)
 

@@ -28,6 +28,7 @@ _MAX_NAMED = 6
 _FULL_BLEU = 100.0
 _WORDS: dict[QualityVerdict, str] = {
     "identical": "identical",
+    "same function": "same function",
     "better": "better",
     "worse": "worse",
     "equivalent": "equivalent",
@@ -94,6 +95,9 @@ def _group_words(word: QualityVerdict, claims: Sequence[Claim]) -> str:
         return ""
     if word == "identical":
         return f"identical output: {listed([c.variant for c in claims], _MAX_NAMED)}"
+    if word == "same function":
+        found = [f"{c.variant} ({points(c.difference, '+')} BLEU by rounding)" for c in claims]
+        return f"the same function, trained apart: {listed(found, _MAX_NAMED)}"
     if word == "equivalent":
         return f"equivalent within {claims[0].margin:g} BLEU: {listed([c.variant for c in claims], _MAX_NAMED)}"
     if word == "unresolved":
@@ -236,12 +240,15 @@ def _notes(board: Board, *, first: bool) -> list[str]:
 
 def _rule(board: Board) -> str:
     claim = next(iter(board.claims.values()))
+    same = any(each.verdict == "same function" for each in board.claims.values())
     paired = "paired by seed" if all(c.paired for c in board.claims.values() if c.difference) else "over seeds"
     agrees = {"chrf": "chrF", "ter": "TER"}[claim.agrees_by]
     return (
         f"Difference to {board.reference}, {paired}. Better or worse: proven over seeds (5 % over all rows, Holm), at "
         f"least {claim.margin:g} BLEU, and {agrees} agrees. Equivalent: within {claim.margin:g} BLEU by two one-sided "
         "tests."
+        + " Same function: equal by its axes and by the checks before training; its difference is noise."
+        * same
     )
 
 

@@ -71,7 +71,11 @@ class QualityRuns:
             "ladder": list(self.ladder),
             "measure": {"launches": 3},
             "quality": {"seeds": self.seeds},
-            "variants": [{"name": name, "model": ModelSpec(arch="encdec").to_dict()} for name in self.variants],
+            # Each has a function of its own; variants of one function have claims of their own.
+            "variants": [
+                {"name": name, "model": ModelSpec(arch="encdec", ff=64 * (1 + number)).to_dict()}
+                for number, name in enumerate(self.variants)
+            ],
         }
         environment = {"run": "tiny-quality-1", "suite": suite, "plan": {"groups": plan}, "argv": ["t2bench", "run"]}
         return Run(path=path, suite=suite, environment=environment, records=tuple(records))

@@ -44,9 +44,9 @@ def arm(name, bleu, chrf=None, *, hashes=None, diverged=(), numbers=None):
     )
 
 
-def judged(reference, *others, margin=0.5, why_not="", agrees_by="chrf"):
+def judged(reference, *others, margin=0.5, why_not="", agrees_by="chrf", same=False):
     arms = {each.variant: each for each in (reference, *others)}
-    claims = [seeds.claim(each, reference, margin=margin, agrees_by=agrees_by) for each in others]
+    claims = [seeds.claim(each, reference, margin=margin, agrees_by=agrees_by, same_function=same) for each in others]
     found = seeds.with_verdicts(claims, arms, why_not=why_not)
     return found[0] if len(found) == 1 else found
 
@@ -170,6 +170,21 @@ def test_ter_agrees_where_it_falls():
     assert judged(*falling, agrees_by="ter").verdict == "better"
     rising = [replace(s, values={**s.values, "ter": s.values["bleu"]}) for s in sides]
     assert judged(*rising, agrees_by="ter").verdict == "unresolved"
+
+
+def test_one_function_computed_in_two_ways_is_never_better_or_worse():
+    """Rounding drives trainings apart; what that comes to is noise, unless it is proven, and then it is a fault."""
+    base = arm("math", [24.0, 25.0, 24.4])
+    assert judged(base, arm("flash", [24.9, 24.1, 24.5]), same=True).verdict == "same function"
+    assert judged(base, arm("flash", [24.9, 24.1, 24.5])).verdict == "unresolved"
+    assert judged(base, arm("flash", [24.01, 25.01, 24.4]), same=True).verdict == "equivalent"
+    assert judged(base, arm("flash", [24.0, 25.0, 24.4], hashes=["math0", "math1", "math2"]), same=True).verdict == (
+        "identical"
+    )
+    faulty = judged(base, arm("flash", [22.0, 23.1, 22.4]), same=True)
+    assert faulty.verdict == "undecidable"
+    assert "although they compute the same function" in faulty.why
+    assert judged(base, arm("flash", [24.9]), same=True).why == seeds.ONE_SEED
 
 
 def test_one_seed_proves_nothing():
