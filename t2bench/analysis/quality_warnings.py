@@ -51,19 +51,25 @@ def _training(arm: Arm, members: Sequence[Training]) -> Iterator[str]:
     missing = arm.planned - len(arm.seeds) - len(arm.diverged)
     if missing > 0:
         yield f"{missing} of {arm.planned} seeds are missing"
-    losses = [
+    # Both on validation text: a test set may be of another kind, such as longer sentences than were trained on.
+    loss, bleu = (_validated(arm, members, name) for name in ("val_loss", "val_bleu"))
+    if loss is not None and bleu is not None and loss < TINY_LOSS and bleu < NO_BLEU:
+        yield (
+            f"its validation loss is tiny ({loss:.2f} nats) and its validation BLEU is {bleu:.1f}: it sees the words "
+            "that it is to predict, as without a causal mask; a loss never proves a translation"
+        )
+
+
+def _validated(arm: Arm, members: Sequence[Training], metric: str) -> float | None:
+    """Mean over finished seeds of a metric of the last validation; None if no record has it."""
+    found = [
         entry.value
         for t in members
         if t.variant == arm.variant and t.finished
-        for entry in (t.record.metrics.get("val_loss"),)
+        for entry in (t.record.metrics.get(metric),)
         if entry is not None and entry.value is not None
     ]
-    bleu = _mean(arm, "bleu")
-    if losses and bleu is not None and fmean(losses) < TINY_LOSS and bleu < NO_BLEU:
-        yield (
-            f"its validation loss is tiny ({fmean(losses):.2f} nats) and its BLEU is {bleu:.1f}: it sees the words "
-            "that it is to predict, as without a causal mask; a loss never proves a translation"
-        )
+    return fmean(found) if found else None
 
 
 def board_warnings(boards: Sequence[Board]) -> Iterator[str]:
