@@ -254,7 +254,7 @@ def test_records_survive_the_journal(tmp_path):
 def test_a_low_loss_beside_good_validation_is_no_sign_of_blindness(tmp_path):
     """Trained on short sentences, judged on long ones: the test is lost, and validation is not."""
     variants = {"vanilla": Learner(), "short": Learner(wrong=0.98, val_loss=0.3)}
-    run = Run.load(QualityRuns(variants=variants).make(tmp_path))
+    run = QualityRuns(variants=variants).make(tmp_path)
     records = tuple(
         replace(record, metrics={**record.metrics, "val_bleu": Metric(value=80.0, unit="BLEU")})
         for record in run.records
