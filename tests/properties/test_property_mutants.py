@@ -54,9 +54,9 @@ def _not_kept(right: Any, self: Any, k: Tensor, v: Tensor) -> Any:
     return k, v
 
 
-def _over_all(right: Any, x_ND: Tensor, table_VD: Tensor, labels_N: Tensor, **options: Any) -> Tensor:
+def _over_all(right: Any, x_ND: Tensor, table_VD: Tensor, labels_N: Tensor, target: Any) -> Tensor:
     share = (labels_N != loss.IGNORE).float().mean()
-    return share * right(x_ND, table_VD, labels_N, **options)
+    return share * right(x_ND, table_VD, labels_N, target)
 
 
 def _without_dropout(right: Any, self: Any, *args: Any, **options: Any) -> None:
