@@ -2,6 +2,9 @@
 PY ?= python3
 SUITE ?= quickstart
 ARGS ?=
+# Installing compiles nothing; bytecode is written when a module is first imported, also where the environment forbids
+# it (images often do): without it, every process of a run would compile torch's sources again, two seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
 .PHONY: run test bench peers peers-translation docs lint clean gate-real
