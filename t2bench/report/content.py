@@ -76,9 +76,9 @@ def build(run: Run, analysis: Analysis) -> Content:
 
 
 def _verdict(view: View) -> tuple[str, ...]:
-    """What was translated comes before how fast it was; a run that timed nothing says nothing about speed."""
+    """Speed, then what was translated; a run that timed nothing says nothing about speed."""
     translated = quality.verdict(view.analysis.quality)
-    return (*translated, *(sentences.verdict(view) if view.series or not translated else ()))
+    return (*(sentences.verdict(view) if view.series or not translated else ()), *translated)
 
 
 def _speed(view: View, series: str) -> list[Table]:

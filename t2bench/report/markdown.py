@@ -25,7 +25,7 @@ def render(run: Run, analysis: Analysis) -> str:
     chapters: list[tuple[str, list[str]]] = [("Verdict", _list(content.verdict))]
     chapters += [("Failed or unfinished", _endings(content.failures))] if content.failures else []
     measured = (*content.ladder, *content.speed, *content.memory, *content.scaling)
-    for table in (*content.quality, *measured, *content.samples):
+    for table in (*measured, *content.quality, *content.samples):
         chapters.append((table.title, list(_table(table))))
     chapters += [("Not measured, as expected", _endings(content.refusals))] if content.refusals else []
     warnings = (*content.warnings, *content.further_warnings)

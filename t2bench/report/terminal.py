@@ -40,7 +40,7 @@ def show(run: Run, analysis: Analysis, console: Console, report_path: str | Path
     for sentence in content.verdict[:_MAX_NOTES]:
         _wrapped(console, sentence, bullet="- " if len(content.verdict) > 1 else "")
     _more(console, len(content.verdict))
-    for table in (*content.quality, *content.ladder[:1], *content.speed, *content.memory, *content.scaling):
+    for table in (*content.ladder[:1], *content.speed, *content.memory, *content.scaling, *content.quality):
         _table(console, table)
     _endings(console, "Not measured, as expected", content.refusals, "dim")
     _endings(console, "Failed or unfinished", content.failures, "bold red")
