@@ -13,6 +13,8 @@ from t2bench.analysis.seeds import ONE_SEED, diverged
 BREVITY, LENGTH_RATIO = 0.9, 1.1
 # A decoder without a causal mask reached 0.17 nats and BLEU 0; healthy models of its size were above 2.6 nats.
 TINY_LOSS, NO_BLEU = 1.0, 5.0
+# Less than this is what two searches of one healthy model differ by.
+BEAM_SLACK = 0.5
 
 
 def arm_warnings(arm: Arm, members: Sequence[Training], floors: Mapping[str, float], *, primary: bool) -> Arm:
@@ -95,7 +97,7 @@ def _beam_below_greedy(boards: Sequence[Board]) -> Iterator[str]:
         base = {arm.variant: arm for arm in other.arms}
         for arm in board.arms:
             mine, theirs = _mean(arm, "bleu"), _mean(base[arm.variant], "bleu") if arm.variant in base else None
-            if mine is not None and theirs is not None and mine < theirs:
+            if mine is not None and theirs is not None and mine < theirs - BEAM_SLACK:
                 yield (
                     f"{arm.variant} ({board.scope.test}): {board.scope.decoding} scores {mine:.2f}, below greedy's "
                     f"{theirs:.2f}: look at the length penalty"

@@ -56,7 +56,7 @@ def named(scope: Scope) -> str:
 
 
 def verdict(quality: Quality | None) -> tuple[str, ...]:
-    """Two sentences for each primary table: where the reference stands, and how the others compare with it."""
+    """For each primary table: where the reference stands, and how the others compare with it if that can be said."""
     if quality is None:
         return ()
     primary = [board for board in quality.boards if board.primary]
@@ -65,10 +65,24 @@ def verdict(quality: Quality | None) -> tuple[str, ...]:
     told: list[str] = []
     for board in primary:
         where = f" ({board.scope.group})" if len(primary) > 1 else ""
+        if board.claims and all(claim.why == ONE_SEED for claim in board.claims.values()):
+            told.append(f"On {named(board.scope)}{where}: {_single(board)}.")
+            continue
         told.append(f"On {named(board.scope)}{where}: {_standing(board)}.")
         if board.claims:
             told.append(f"Against {board.reference}: {_compared(board)}.")
     return tuple(told)
+
+
+def _single(board: Board) -> str:
+    """Every variant's score, since nothing can be said of their differences."""
+    reached = [f"{points(arm.spreads['bleu'].interval)} ({arm.variant})" for arm in board.arms if "bleu" in arm.spreads]
+    return f"BLEU {listed(reached, _MAX_NAMED)}{_beside(board)}; {ONE_SEED} about their differences"
+
+
+def _beside(board: Board) -> str:
+    floor = board.floor
+    return "" if floor is None else f"; {floor.words} would give {floor.bleu:.1f}"
 
 
 def _standing(board: Board) -> str:
@@ -78,9 +92,7 @@ def _standing(board: Board) -> str:
     if spread is None:
         return f"{arm.variant} {diverged(arm) or 'has no score'}"
     seeds = f"mean of {spread.num_seeds} seeds" if spread.num_seeds > 1 else ONE_SEED
-    words = f"{arm.variant} reaches BLEU {points(spread.interval)} ({seeds})"
-    floor = board.floor
-    return words + ("" if floor is None else f"; {floor.words} would give {floor.bleu:.1f}")
+    return f"{arm.variant} reaches BLEU {points(spread.interval)} ({seeds}){_beside(board)}"
 
 
 def _compared(board: Board) -> str:

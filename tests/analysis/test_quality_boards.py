@@ -156,14 +156,15 @@ def test_outputs_are_not_called_too_short_and_too_long_at_once(full):
     )
 
 
-def test_a_wider_search_that_is_worse_is_told(tmp_path):
+@pytest.mark.parametrize(("fall", "warned"), [(5, 2), (0.1, 0)])
+def test_a_wider_search_that_is_worse_is_told_but_not_a_rounding(tmp_path, fall, warned):
     run = QualityRuns(decodings=("greedy", "beam5")).make(tmp_path)
     for record in run.records:
         for entry in record.observed["scores"]:
-            entry["bleu"] -= 5 * (entry["decoding"] == "beam5")
+            entry["bleu"] -= fall * (entry["decoding"] == "beam5")
     told = [w for w in analyse(run).quality.warnings if "below greedy's" in w]
-    assert len(told) == 2
-    assert "beam5 scores" in told[0]
+    assert len(told) == warned
+    assert all("beam5 scores" in line for line in told)
 
 
 def test_a_metric_that_chose_the_output_does_not_judge_it(tmp_path):
