@@ -143,7 +143,7 @@ def _arm(index: Index, name: str, members: Sequence[Training], scored: Sequence[
         variant=name,
         seeds=tuple(seed for seed, _ in mine),
         values=values,
-        spreads={metric: seeds.spread(per_seed) for metric, per_seed in values.items()},
+        spreads={metric: seeds.spread(per_seed, SCORES[metric]) for metric, per_seed in values.items()},
         hashes=tuple(score.sha256 for score in entries),
         diverged=diverged,
         planned=index.planned_seeds,

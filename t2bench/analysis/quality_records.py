@@ -21,7 +21,12 @@ from t2bench.analysis.quality_results import Bucket, Scope
 from t2bench.records import Record
 from t2bench.spec.quality import QualitySpec
 
-SCORES = ("bleu", "chrf", "chrfpp", "ter", "exact_match", "brevity_penalty", "length_ratio", "bleu_lc_tok")
+# metric -> its least and its greatest value.
+SCORES = {
+    **dict.fromkeys(("bleu", "bleu_lc_tok", "chrf", "chrfpp"), (0.0, 100.0)),
+    **dict.fromkeys(("exact_match", "brevity_penalty"), (0.0, 1.0)),
+    **dict.fromkeys(("ter", "length_ratio"), (0.0, math.inf)),
+}
 _DETAILS_BYTES = 256 << 20
 
 

@@ -10,6 +10,7 @@ not with fewer than 8.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -21,13 +22,21 @@ from t2bench.analysis.stats import MeanEstimate
 
 MIN_SENTENCES = 200  # fewer, and one output's own interval is several BLEU wide
 ONE_SEED = "one seed proves nothing"
+ANY = (-math.inf, math.inf)
 _ALPHA = 1.0 - stats.CONFIDENCE
 
 
-def spread(values: Sequence[float]) -> Spread:
-    """Mean with its interval and standard deviation over seeds (at least one)."""
+def spread(values: Sequence[float], scale: tuple[float, float] = ANY) -> Spread:
+    """Mean with its interval and standard deviation over seeds (at least one).
+
+    Args:
+        values: one for each seed.
+        scale: least and greatest value there can be; a mean's interval ends there.
+    """
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Spread(interval=stats.mean_over_launches(values).interval(), sd=sd, num_seeds=len(values))
+    whole = stats.mean_over_launches(values).interval()
+    low, high = (None if end is None else min(max(end, scale[0]), scale[1]) for end in (whole.low, whole.high))
+    return Spread(interval=replace(whole, low=low, high=high), sd=sd, num_seeds=len(values))
 
 
 def shared_seeds(arm: Arm, other: Arm) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from t2bench.analysis import seeds
 from t2bench.analysis.index import Index
+from t2bench.analysis.quality_records import SCORES
 from t2bench.analysis.results import Analysis, Interval, Outcome
 from t2bench.records import HIGHER_IS_BETTER, Run
 from t2bench.report import safe
@@ -135,7 +136,7 @@ def _learned(index: Index, case: str, base: Mapping[str, Any]) -> Iterator[Measu
                 **base,
                 metric=metric,
                 unit=index.unit(case, metric),
-                interval=seeds.spread(values).interval,
+                interval=seeds.spread(values, SCORES.get(metric, seeds.ANY)).interval,
                 values=tuple(values),
                 num_samples=len(values),
                 exact=False,

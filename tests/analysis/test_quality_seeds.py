@@ -243,3 +243,12 @@ def test_two_that_learned_nothing_are_not_called_equivalent():
         seeds.with_verdicts([seeds.claim(learned["new"], sides[0], margin=0.5)], learned, floor=FLOOR)[0].verdict
         == "better"
     )
+
+
+def test_an_interval_ends_where_its_scale_does():
+    open_ended = seeds.spread((0.0, 0.1, 4.0)).interval
+    cut = seeds.spread((0.0, 0.1, 4.0), (0.0, 100.0)).interval
+    assert open_ended.low < 0 == cut.low
+    assert cut.high == open_ended.high < 100
+    assert seeds.spread((99.0, 90.0), (0.0, 100.0)).interval.high == 100
+    assert seeds.spread((5.0,), (0.0, 100.0)).interval.low is None
