@@ -217,9 +217,11 @@ def _fault(spec: TokenizerSpec, lines: Sequence[str], said: str) -> str:
     """What to do about it; sentencepiece names its own source files and settings."""
     if not any(line.strip() for line in lines):
         return f"no {spec.kind} tokenizer can be made: the training text is empty"
-    if needed := re.search(r"smaller than required_chars\D*\d+ vs (\d+)", said):
+    needed = re.search(r"smaller than required_chars\D*\d+ vs (\d+)", said)
+    if needed or spec.vocab < 256 + len(SPECIALS):  # of fewer ids than specials it says nothing
+        fewest = needed[1] if needed else 256 + len(SPECIALS)
         return (
-            f"model.vocab is {spec.vocab}, but a {spec.kind} tokenizer of this text needs at least {needed[1]} (256 "
+            f"model.vocab is {spec.vocab}, but a {spec.kind} tokenizer of this text needs at least {fewest} (256 "
             f"bytes, {len(SPECIALS)} specials and its characters): raise model.vocab, or set quality.corpus.tokenizer "
             "to char or byte"
         )

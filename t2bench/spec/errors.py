@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,12 +76,13 @@ def _nested(value: Any) -> bool:
 
 
 def did_you_mean(word: Any, choices: Iterable[str]) -> str:
-    """`, did you mean x?` for the choice nearest to `word` (one slip away before any other), or nothing."""
+    """`, did you mean x?` for the choice nearest to `word` (a slip away, its abbreviation, or alike), or nothing."""
     if not isinstance(word, str):
         return ""
     by_folded = {choice.casefold(): choice for choice in choices}
     folded = word[:100].casefold()
     near = [choice for choice in by_folded if _one_slip(folded, choice)]
+    near += [choice for choice in by_folded if _abbreviates(choice, folded)]
     near += difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.6)
     return f", did you mean {by_folded[near[0]]}?" if near else ""
 
@@ -93,6 +95,18 @@ def _one_slip(word: str, choice: str) -> bool:
         first, last = (other[0], other[-1] + 1) if other else (0, 0)
         return len(other) <= 1 or (last - first == 2 and word[first:last] == choice[first:last][::-1])
     return any(long[:i] + long[i + 1 :] == short for i in range(len(long)))
+
+
+def _abbreviates(choice: str, word: str) -> bool:
+    """Whether the choice is made of the beginnings of the word's parts, each in its turn: encdec of encoder_decoder."""
+    parts = re.findall(r"[a-z0-9]+", word)
+    rest = choice
+    for part in parts:
+        common = next((i for i in range(len(part)) if part[i] != rest[i : i + 1]), len(part))
+        if not common:
+            return False
+        rest = rest[common:]
+    return len(parts) > 1 and not rest
 
 
 def listing(choices: Iterable[str]) -> str:
