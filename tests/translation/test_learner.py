@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from t2bench.models.transformer import build
 from t2bench.quality.batching import EncodedPairs, Ragged
 from t2bench.spec.case import Case, WorkloadSpec
 from t2bench.spec.model import ModelSpec
@@ -117,6 +118,37 @@ def test_a_test_set_is_translated_as_asked_in_pieces(
             break
     assert rows == translated(trained(splits, 20), splits["test"], decoding)
     assert (pieces > 1) == (max_s == 0.0)
+
+
+def test_pairs_longer_than_the_case_are_not_trained_on(learner: Any, splits: Any) -> None:
+    """Length 6 is of 5 tokens and the end (or the begin); all of a batch's budget does not count."""
+    train = splits["train"]
+    fitting = np.flatnonzero(np.maximum(train.source.lengths, train.target.lengths) <= 5)
+    assert 0 < len(fitting) < len(train)
+    short = EncodedPairs(
+        source=Ragged.of([train.source[row].tolist() for row in fitting]),
+        target=Ragged.of([train.target[row].tolist() for row in fitting]),
+    )
+    one = learner(replace(CASE, length=6, batch=8))
+    alone = trained({"train": short}, 20)
+    assert one.train(20, 1e9)["loss"] == alone.advance(20, max_s=1.0).loss
+
+
+def test_it_translates_in_the_dtype_of_the_case(learner: Any, splits: Any) -> None:
+    one = learner(replace(CASE, dtype="bf16_autocast"))
+    one.translate("test", asdict(Decoding(max_extra=4)))
+    scores = [batch["scores"] for batch in one.more(1e9)["batches"]]
+    model = build(CASE.model, seed=CASE.seed)
+    by_dtype = {
+        dtype: [
+            batch.scores
+            for batch in Translator(model, tokens=4096, dtype=dtype).translate(
+                splits["test"].source, Decoding(max_extra=4), seed=0
+            )
+        ]
+        for dtype in ("fp32", "bf16_autocast")
+    }
+    assert scores == by_dtype["bf16_autocast"] != by_dtype["fp32"]
 
 
 def test_the_weights_that_were_best_are_judged(learner: Any, splits: Any) -> None:
