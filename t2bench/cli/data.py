@@ -86,7 +86,8 @@ def check(name: str, direction: str, data: str | None, as_json: bool) -> None:
 
     with common.user_errors():
         corpus = find_corpus(CorpusSpec(name=name, direction=direction), data)
-    facts = {**corpus.record(), "known_text": _known_text(corpus), "overlap": _overlap(corpus)}
+    doubts = _doubts(corpus)
+    facts = {**corpus.record(), "known_text": _known_text(corpus), "overlap": _overlap(corpus), "doubts": doubts}
     if as_json:
         click.echo(json.dumps(facts, indent=1))
         return
@@ -98,6 +99,8 @@ def check(name: str, direction: str, data: str | None, as_json: bool) -> None:
         click.echo(f"text: {known}")
     for split, count in facts["overlap"].items():
         click.echo(f"{split}: {count} source sentences are in train too")
+    for doubt in doubts:
+        click.echo(doubt)
     for source, target in list(zip(corpus.val.source, corpus.val.target, strict=True))[:SAMPLES]:
         click.echo(f"  {source}\n    {target}")
 
@@ -147,6 +150,22 @@ def _overlap(corpus: Corpus) -> dict[str, int]:
     """How many source sentences of each other split the model has learned from."""
     learned = set(corpus.train.source)
     return {pairs.name: sum(line in learned for line in pairs.source) for pairs in (corpus.val, *corpus.tests)}
+
+
+def _doubts(corpus: Corpus) -> list[str]:
+    """What makes scores on this text prove less than it seems."""
+    from t2bench.analysis.seeds import MIN_SENTENCES
+
+    found = [
+        f"{pairs.name}: only {len(pairs)} pairs: proves little, and a run judges nothing below {MIN_SENTENCES}"
+        for pairs in corpus.tests
+        if len(pairs) < MIN_SENTENCES
+    ]
+    for pairs in (corpus.train, corpus.val, *corpus.tests):
+        same = sum(source == target for source, target in zip(pairs.source, pairs.target, strict=True))
+        if 2 * same >= len(pairs) and not corpus.synthetic:  # to copy is a task that is made
+            found.append(f"{pairs.name}: {same} of {len(pairs)} pairs are the same on both sides")
+    return found
 
 
 def _line(pairs: Pairs) -> str:

@@ -149,7 +149,7 @@ def _show_total(console: Console, found: Preview, plan: Plan, suite: Suite) -> N
 
     from t2bench.cli.progress import duration
 
-    groups = len(plan.groups)
+    cases, groups = len(found.records), len(plan.groups)
     ghosts = sum(record.axes["ghost"] for record in found.records)
     again = f" ({ghosts} of them the reference a second time)" if ghosts else ""
     works = [
@@ -163,8 +163,8 @@ def _show_total(console: Console, found: Preview, plan: Plan, suite: Suite) -> N
     total = f"; in all about {duration(found.total_s)}" if len(works) > 1 else ""
     console.print(
         Text(
-            f"\n{len(found.records)} cases{again} in {groups} group{'s' * (groups != 1)}, {'; '.join(works)}{total}. "
-            "Bytes are counted on tensors; step is a rough roofline, good to a factor of two or so."
+            f"\n{cases} case{'s' * (cases != 1)}{again} in {groups} group{'s' * (groups != 1)}, {'; '.join(works)}"
+            f"{total}. Bytes are counted on tensors; step is a rough roofline, good to a factor of two or so."
         )
     )
 
