@@ -15,6 +15,7 @@ comparisons (rho: correlation of the two scores of a seed; power for a true diff
     1 in 10 -3 sd   10      5.1   4.7   5.5       4.8   0.8   4.9  5.7   5.7   5.9         84  87  84     98  93  98
 """
 
+import statistics
 from dataclasses import replace
 
 import numpy as np
@@ -86,6 +87,9 @@ def test_the_claim_is_that_t_test():
         for bound, side in ((-0.5, "greater"), (0.5, "less"))
     ]
     assert found.within_p == pytest.approx(max(one_sided), rel=1e-6)
+    turned = judged(arm("new", mine), arm("ref", theirs))
+    assert turned.difference.value == pytest.approx(-found.difference.value)
+    assert (turned.p_value, turned.within_p) == pytest.approx((found.p_value, found.within_p))
 
 
 def test_other_seeds_are_compared_by_welch():
@@ -100,6 +104,51 @@ def test_seeds_that_one_side_lacks_are_left_out_of_the_pairs():
     assert found.paired
     assert found.num_seeds == 3
     assert found.difference.value == pytest.approx(np.mean([1.0, 1.2, 1.1]))
+    later = judged(arm("ref", [99.0, 24.0, 24.5, 24.1]), arm("new", [25.0, 25.7, 25.2], numbers=(1, 2, 3)))
+    assert later.difference == found.difference, "pairs are of one seed, wherever it stands"
+    assert (later.p_value, later.num_seeds) == (found.p_value, 3)
+
+
+def test_a_spread_is_that_of_a_sample():
+    values = [24.0, 24.9, 25.1, 23.7]
+    found = seeds.spread(values)
+    low, high = scipy_stats.t.interval(0.95, 3, np.mean(values), scipy_stats.sem(values))
+    assert found.sd == pytest.approx(statistics.stdev(values))
+    assert (found.interval.low, found.interval.high) == pytest.approx((low, high))
+    assert seeds.spread([24.0]).sd is None
+
+
+@pytest.mark.parametrize(
+    ("p_values", "proven"),
+    [
+        ((0.01, 0.02, 0.04), (True, True, True)),  # 0.05 / 3, 0.05 / 2 and 0.05 are enough, one after the other
+        ((0.04, 0.01, 0.03), (False, True, False)),  # 0.03 is not below 0.05 / 2, and there it ends
+        ((0.02, 0.02, 0.02), (False, False, False)),
+    ],
+)
+def test_holms_rule_over_a_table_for_differences_and_for_equivalence(p_values, proven):
+    """Differences over five seeds with exactly these p-values, before the rule."""
+    pattern = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
+    pattern *= np.sqrt(5) / pattern.std(ddof=1)  # the standard error of its mean is 1
+    reference = arm("ref", [25.0] * 5)
+    means = [scipy_stats.t.ppf(1 - p / 2, 4) for p in p_values]
+    found = judged(reference, *(arm(f"v{k}", 25.0 + mean + pattern) for k, mean in enumerate(means)))
+    assert [claim.p_value for claim in found] == pytest.approx(p_values)
+    assert tuple(claim.verdict == "better" for claim in found) == proven
+    errors = [0.5 / scipy_stats.t.ppf(1 - p, 4) for p in p_values]
+    found = judged(reference, *(arm(f"v{k}", 25.0 + error * pattern) for k, error in enumerate(errors)))
+    assert [claim.within_p for claim in found] == pytest.approx(p_values)
+    assert tuple(claim.verdict == "equivalent" for claim in found) == proven
+
+
+def test_what_could_be_resolved_among_several_is_what_the_strictest_step_lets_through():
+    pattern = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
+    found = judged(arm("ref", [25.0] * 5), *(arm(f"v{k}", 25.0 + k + pattern) for k in range(3)))
+    error = pattern.std(ddof=1) / np.sqrt(5)
+    critical = scipy_stats.t.ppf(1 - 0.05 / 6, 4)
+    for claim in found:
+        power = scipy_stats.nct.sf(critical, 4, claim.resolves / error)
+        assert power == pytest.approx(0.9, abs=0.005)
 
 
 def test_false_claims_are_rarer_than_the_level_and_holm_holds_the_family():
@@ -154,6 +203,8 @@ def test_better_needs_proof_margin_and_the_second_metric():
     disagrees = judged(arm("ref", theirs), arm("new", clear, 40 - clear))
     assert disagrees.verdict == "unresolved"
     assert "chrF does not agree" in disagrees.why
+    silent = judged(arm("ref", theirs, [50.0] * 4), arm("new", clear, [50.0] * 4))
+    assert silent.verdict == "unresolved", "no difference is no agreement"
     noisy = judged(arm("ref", theirs), arm("new", theirs + np.array([3.0, -1.0, 2.0, 0.0])))
     assert noisy.verdict == "unresolved"
     small = judged(arm("ref", theirs), arm("new", theirs + np.array([0.41, 0.42, 0.40, 0.41])))
