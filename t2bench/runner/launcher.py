@@ -167,6 +167,10 @@ class ForkLauncher:
             raise WorkerFailed(
                 "error", "the fork server did not start: " + (said[-1] if said else "no message")
             ) from None
+        except BaseException:  # interrupted: left alone it would import torch to the end, when its user is long back
+            self._server.kill()
+            self.close()
+            raise
 
     def start(self) -> Worker:
         """Fork a fresh worker.
