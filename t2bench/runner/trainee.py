@@ -110,14 +110,18 @@ class Checkpoints:
                 old.unlink()
 
     def load(self, trainee: Trainee) -> Path | None:
-        """The weights to go on from, if an interrupted launch left some; the trainee's curve is taken up."""
+        """The weights to go on from, if an interrupted launch left some; the trainee's curve is taken up.
+
+        A note that is damaged is none: the training begins again.
+        """
         note = self._folder / f"{trainee.stem}.json"
         try:
-            known = json.loads(note.read_text())
-        except FileNotFoundError:
+            known = json.loads(note.read_bytes())
+            weights = self._folder / str(known["weights"])
+            trainee.curve, trainee.energy_j, trainee.train_s = known["curve"], known["energy_j"], known["train_s"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
-        trainee.curve, trainee.energy_j, trainee.train_s = known["curve"], known["energy_j"], known["train_s"]
-        return self._folder / str(known["weights"])
+        return weights
 
     def forget(self, trainee: Trainee) -> None:
         """Remove what a training left, which is recorded from here on or begins again."""
