@@ -77,13 +77,9 @@ def _rows(board: Board, twin: Board | None, note: str) -> list[QualityRow]:
     mine = {arm.variant: arm for arm in board.arms}
     names = list(dict.fromkeys([*mine, *theirs]))
     pairs = [name for name in names if name in mine and name in theirs and not note]
-    claims = [
-        seeds.claim(
-            mine[name], replace(theirs[name], variant=_baseline(name)), margin=board.margin, agrees_by=board.agrees_by
-        )
-        for name in pairs
-    ]
-    arms = {**mine, **{_baseline(name): arm for name, arm in theirs.items()}}
+    renamed = {name: replace(arm, variant=_baseline(name)) for name, arm in theirs.items()}
+    claims = [seeds.claim(mine[name], renamed[name], margin=board.margin, agrees_by=board.agrees_by) for name in pairs]
+    arms = {**mine, **{arm.variant: arm for arm in renamed.values()}}
     judged = dict(
         zip(
             pairs,
