@@ -124,6 +124,22 @@ def test_overlap_with_training_and_unknown_tokens_are_counted(corpus, prepared):
     assert used["test_a"]["unknown"] == 6
 
 
+def test_the_tokenizer_is_made_of_training_text_and_nothing_else(corpus, prepared):
+    """Each other file has a letter of its own in each line, which must stay unknown."""
+    counts = {"val": 20, "test_a": 30, "test_b": 20}
+    letters = iter("\u0105\u0107\u0119\u0142\u0144\u015b")
+    changes = {
+        f"{split}__{language}": "".join(f"{line} {letter}\n" for line in lines).encode()
+        for split, count in counts.items()
+        for language, lines, letter in zip(("cy", "fi"), sides(count), letters, strict=False)
+    }
+    assert len({data.decode()[-2] for data in changes.values()}) == 6
+    made = prepared(corpus(**changes), name="unseen", tokenizer="char")
+    used = made.record["used"]
+    assert {split: used[split]["unknown"] for split in counts} == {split: 2 * count for split, count in counts.items()}
+    assert set(made.tokenizer.pieces[4:]) == set("".join(made.corpus.train.source + made.corpus.train.target))
+
+
 def test_lowercasing_comes_before_the_tokenizer_and_the_references(corpus, prepared):
     made = prepared(corpus(), name="unseen", lowercase=True, tokenizer="char")
     assert "o" in made.tokenizer.pieces

@@ -102,6 +102,7 @@ def test_equal_and_empty_outputs_are_counted():
     found = score(["ein Mann .", "zwei hunde .", "", " \t"], references, references)
     assert (found.exact_match, found.empty, found.num_sentences) == (0.25, 2, 4)
     assert found.length_ratio == 6 / 8
+    assert score(["drei ", " vier"], ["drei", "vier"], ["x", "y"]).exact_match == 0.0, "character by character"
 
 
 def test_case_is_ignored_by_the_lowercased_score_alone():
@@ -130,6 +131,14 @@ def test_buckets_are_corpus_scores_of_their_sentences():
     standard = score(hypotheses, references, [" ".join(["w"] * n) for n in (8, 9, 12, 13, 17, 18, 40)])
     assert [(one.low, one.high, one.n) for one in standard.buckets] == [
         (1, 8, 1), (9, 12, 2), (13, 17, 2), (18, None, 2)]  # fmt: skip
+
+
+def test_a_bucket_whose_outputs_are_too_short_for_bleu_has_what_sacrebleu_gives():
+    """Nothing: a bucket is a corpus, and orders that it lacks are not left out as for single sentences."""
+    outputs = ["zwei Hunde", "drei Hunde"]
+    found = score([*outputs, "der Mann sieht den Hund"], [*outputs, "der Mann sieht den Hund"], ["w", "w", "w " * 20])
+    assert [one.bleu for one in found.buckets] == pytest.approx([0.0, 100.0])
+    assert sacrebleu.corpus_bleu(outputs, [outputs]).score == 0.0
 
 
 def test_text_that_looks_tokenised_is_scored_without_a_warning(caplog):
