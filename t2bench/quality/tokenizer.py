@@ -12,6 +12,7 @@ comes back as a space.)
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import json
@@ -148,7 +149,8 @@ def make_tokenizer(spec: TokenizerSpec, lines: Sequence[str], *, cache: Path | N
     if kept is not None:
         return kept
     made = _make(spec, key, lines)
-    _keep(path, made)
+    with contextlib.suppress(OSError):  # what cannot be kept, on a disk that is full or for reading only, is made again
+        _keep(path, made)
     return made
 
 
@@ -230,7 +232,7 @@ def _fault(spec: TokenizerSpec, lines: Sequence[str], said: str) -> str:
 
 
 def _load(path: Path, key: str) -> Tokenizer | None:
-    """What is kept under this name, unless it is damaged or of another format."""
+    """What is kept under this name, unless it cannot be read, is damaged, or is of another format."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         model = base64.b64decode(kept["model"])
@@ -238,7 +240,7 @@ def _load(path: Path, key: str) -> Tokenizer | None:
         if kept["sha256"] != _contents(pieces, model):
             return None
         return Tokenizer(spec=TokenizerSpec(**kept["spec"]), key=key, pieces=pieces, model=model)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
