@@ -81,12 +81,7 @@ def board(index: Index, scope: Scope, members: Sequence[Training], *, primary: b
     margin = scored[0][0].spec.margin
     agrees = "ter" if utility == "chrf" else "chrf"
     reference = arms.get(index.reference)
-    recipes = {training.variant: training.spec.recipe for training in members}
-
-    def same_function(arm: Arm, other: Arm) -> bool:
-        alike = recipes[arm.variant] == recipes[other.variant]
-        return alike and index.implementation_only(arm.variant, other.variant)
-
+    same_function = same_function_by(index, members)
     if reference is not None:
         against = [
             seeds.claim(arm, reference, margin=margin, agrees_by=agrees, same_function=same_function(arm, reference))
@@ -108,6 +103,17 @@ def board(index: Index, scope: Scope, members: Sequence[Training], *, primary: b
         floors=floors,
         notes=tuple(_notes(members, scope, why_not)),
     )
+
+
+def same_function_by(index: Index, members: Sequence[Training]) -> Callable[[Arm, Arm], bool]:
+    """Tells of two variants whether they differ in how they compute only, and were trained by one recipe."""
+    recipes = {training.variant: training.spec.recipe for training in members}
+
+    def same_function(arm: Arm, other: Arm) -> bool:
+        alike = recipes[arm.variant] == recipes[other.variant]
+        return alike and index.implementation_only(arm.variant, other.variant)
+
+    return same_function
 
 
 def _rungs(

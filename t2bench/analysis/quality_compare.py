@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from t2bench.analysis import seeds
 from t2bench.analysis.index import Index
-from t2bench.analysis.quality import boards_of
+from t2bench.analysis.quality import boards_of, same_function_by
 from t2bench.analysis.quality_records import trainings
 from t2bench.analysis.quality_results import Arm, Board, Claim, QualityRow
 
@@ -30,8 +30,9 @@ def between_variants(index: Index, variant: str, reference: str) -> tuple[Qualit
         arms = {arm.variant: arm for arm in board.arms}
         if variant not in arms or reference not in arms:
             continue
+        base, same = arms[reference], same_function_by(index, trainings(index, board.scope.group))
         against = [
-            seeds.claim(arm, arms[reference], margin=board.margin, agrees_by=board.agrees_by)
+            seeds.claim(arm, base, margin=board.margin, agrees_by=board.agrees_by, same_function=same(arm, base))
             for name, arm in arms.items()
             if name != reference
         ]

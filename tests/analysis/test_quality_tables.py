@@ -165,3 +165,24 @@ def test_a_baseline_that_broke_down_for_a_seed_is_not_called_better(tmp_path):
     assert claim.why.endswith("vanilla of the baseline diverged in 1 of 4 seeds")
     (turned,) = compare([two, one])
     assert turned.quality[0].claim.why.endswith("but vanilla diverged in 1 of 4 seeds")
+
+
+def test_one_function_in_two_ways_is_said_to_be_one_in_tables_ladders_and_comparisons(tmp_path):
+    """Trainings of one function that rounding drives apart, unless their recipes differ."""
+    variants = {"vanilla": Learner(), "flash": Learner(copies="vanilla"), "rope": Learner(copies="vanilla")}
+    run = made(tmp_path, variants=variants, ladder=("vanilla", "flash"))
+    models = {variant["name"]: variant["model"] for variant in run.suite["variants"]}
+    models["flash"].update({**models["vanilla"], "attention": "sdpa_flash"})
+    for record in run.records:
+        score = record.observed["scores"][0]
+        score["sha256"] = record.case + str(record.launch)
+        score["bleu"] += {"vanilla": 0.0}.get(record.variant, (2.0, -2.0, 1.0)[record.launch])
+    board = analyse(run).quality.boards[0]
+    assert [board.claims[name].verdict for name in ("flash", "rope")] == ["same function", "unresolved"]
+    assert board.rungs[0].verdict == "same function"
+    compared = compare([run], "variant", reference="vanilla")
+    assert [each.quality[0].claim.verdict for each in compared] == ["same function", "unresolved"]
+    for record in run.records:
+        if record.variant == "flash":
+            record.observed["quality"]["spec"]["recipe"]["lr"] = 0.5
+    assert analyse(run).quality.boards[0].claims["flash"].verdict == "unresolved"
