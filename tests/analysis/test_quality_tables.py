@@ -110,6 +110,15 @@ def test_a_cost_is_a_mean_only_where_every_seed_has_it(tmp_path):
     assert rope.spreads["train_tokens"].num_seeds == 3
 
 
+def test_costs_are_of_the_seeds_that_were_trained_to_the_end(tmp_path):
+    run = made(tmp_path, variants={"vanilla": Learner(), "slow": Learner(diverged=(1,))})
+    early = {"train_time_s": Metric(value=1e6, unit="s")}  # of a training that broke down on the way
+    run = changed(run, lambda r: replace(r, metrics=early), variant="slow", launch=1)
+    slow = analyse(run).quality.costs[1].spreads["train_time_s"]
+    times = [r.metrics["train_time_s"].value for r in run.records if r.variant == "slow" and r.launch != 1]
+    assert (slow.interval.value, slow.num_seeds) == (pytest.approx(fmean(times)), 2)
+
+
 def test_time_to_quality_is_a_median_and_its_ratio_is_of_one_target(tmp_path):
     run = made(tmp_path)
     for name, values in (("vanilla", (10.0, 90.0, 20.0)), ("rope", (8.0, 9.0, 70.0))):

@@ -1,9 +1,11 @@
 """What the scheduler makes of its workers' answers: who is checked first, who disagrees, who fits beside whom."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
+from t2bench.runner import groups
 from t2bench.runner.estimate import Estimator
 from t2bench.runner.groups import Groups
 from t2bench.runner.journal import Journal
@@ -98,7 +100,7 @@ def measure(tmp_path):
     """Measure one launch of a group with scripted workers; returns the records by (variant, pass)."""
     with Journal(tmp_path / "run") as journal:
 
-        def call(workers, cases, *, limit_bytes=100, peaks=None):
+        def call(workers, cases, *, launch=0, limit_bytes=100, peaks=None):
             state = RunState(tmp_path / "run", journal, Silent(), {})
             estimator = Estimator(Measure())
             estimator.predicted_peak_bytes = peaks or {}
@@ -118,7 +120,7 @@ def measure(tmp_path):
                 estimator,
                 Texts(Plan(cases=(), refusals=(), reference="vanilla"), None, tmp_path),
                 state,
-            ).measure(0, cases, (0, 1, 0.0))
+            ).measure(launch, cases, (0, 1, 0.0))
             return {(record.variant, record.pass_): record for record in journal.records}
 
         yield call
@@ -169,3 +171,26 @@ def test_they_take_turns_when_they_fit(measure):
     assert workers.most_alive == 2
     assert records["flash", "time"].observed["interleave"] == "token"
     assert list(records["flash", "time"].turns["contended"]) == [None, None], "unknown is not the same as no"
+
+
+@pytest.mark.parametrize(("limit_bytes", "together"), [(9, False), (10, True)])
+def test_what_learns_is_trained_with_the_number_of_its_launch_and_together_if_all_fit(
+    measure, monkeypatch, limit_bytes, together
+):
+    asked = []
+
+    class Training:
+        def __init__(self, *_):
+            pass
+
+        def measure(self, cases, launch, *, together):
+            asked.append(([one.variant for one in cases], launch, together))
+            return []
+
+        def forget(self):
+            pass
+
+    monkeypatch.setattr(groups, "TrainLaunch", Training)
+    cases = [replace(case(name, arch="encdec"), workload=WorkloadSpec(kind="translate")) for name in ("vanilla", "two")]
+    measure(Workers({}), cases, launch=3, limit_bytes=limit_bytes, peaks={one.id: 5.0 for one in cases})
+    assert asked == [(["vanilla", "two"], 3, together)]

@@ -188,6 +188,13 @@ def test_a_checkpoint_that_cannot_be_written_is_told_by_its_error_number(learner
     assert learner().save(str(tmp_path / "nowhere" / "at0.pt")) == {"failed": 2}
 
 
+def test_energy_is_what_the_counter_moved_by(learner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([5.0, 9.0, 9.0, 12.5, None, 13.0])
+    monkeypatch.setattr(Learner, "_energy", lambda self: next(readings))
+    one = learner()
+    assert [one.train(step, 1e9)["energy_j"] for step in (1, 2, 3)] == [4.0, 3.5, None]
+
+
 def test_a_divergence_is_an_answer(learner: Any) -> None:
     recipe = Recipe(steps=40, lr=1000.0, clip=0.0, warmup=0)
     wild = learner(replace(CASE, quality=QualitySpec(recipe=recipe)))

@@ -127,3 +127,8 @@ def test_draws_of_a_sentence_differ() -> None:
     assert [len(texts) for texts in found.candidates] == [8] * 6
     assert all(len({tuple(text) for text in texts}) > 3 for texts in found.candidates)
     assert (found.tokens, found.scores) == ([], [])
+    cut = [
+        [len(text) == length + 5 for text in texts]
+        for texts, length in zip(found.candidates, source.lengths, strict=True)
+    ]
+    assert found.cut == [any(row) for row in cut] != [all(row) for row in cut], "one that is cut is enough"

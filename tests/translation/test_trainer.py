@@ -259,6 +259,10 @@ def test_a_damaged_or_foreign_checkpoint_is_refused_and_changes_nothing(tmp_path
         trainer(seed=9).load(path)
     with pytest.raises(ValueError, match="another training: recipe differ"):
         trainer(recipe=replace(RECIPE, lr=1.0)).load(path)
+    with pytest.raises(ValueError, match="another training: variant differ"):
+        trainer(replace(SMALL, activation="gelu")).load(path)
+    with pytest.raises(ValueError, match="another training: dtype differ"):
+        trainer(dtype="bf16_autocast").load(path)
     with pytest.raises(FileNotFoundError):
         fresh.load(tmp_path / "none")
     assert_same(before, weights(fresh))
