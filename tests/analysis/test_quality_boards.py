@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from quality_runs import Learner, QualityRuns
+from sacrebleu import sentence_chrf
 
 from t2bench.analysis.analyse import analyse
 from t2bench.analysis.quality_warnings import arm_warnings
@@ -195,6 +196,10 @@ def test_samples_wins_and_losses_come_from_the_details(full):
     assert {win.variant for win in full.quality.wins} <= {"rope", "slow"}  # flash equals vanilla everywhere
     assert all(win.gain > 0 for win in full.quality.wins)
     assert all(loss.gain < 0 for loss in full.quality.losses)
+    for each in (*full.quality.wins, *full.quality.losses):
+        target = QualityRuns().text(each.test)[each.row]
+        mine, theirs = (sentence_chrf(each.outputs[name], [target]).score for name in (each.variant, "vanilla"))
+        assert each.gain == pytest.approx(mine - theirs)
 
 
 @pytest.mark.parametrize(

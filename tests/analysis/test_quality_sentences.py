@@ -108,6 +108,23 @@ def test_the_bootstrap_interval_holds_the_truth_as_often_as_it_says():
     assert scipy_stats.binom.ppf(0.0005, 80, 0.95) <= held  # a lower bound only: too wide is no lie
 
 
+def test_the_interval_is_of_95_percent_of_paired_test_sets():
+    """Of a mean the bootstrap's spread is known: that of the differences, divided by the root of their number."""
+    rng = np.random.default_rng(5)
+    theirs = rng.integers(0, 1000, size=(400, 1))
+    mine = theirs + rng.integers(-20, 30, size=(400, 1))
+    found = sentence_test(mine, theirs, score=lambda sums: sums[..., 0] / 400, resamples=20_000).difference
+    error = (mine - theirs).std() / 20
+    assert found.value == pytest.approx((mine - theirs).mean())
+    assert (found.high - found.low) / error == pytest.approx(2 * 1.96, rel=0.03)
+
+
+def test_the_smallest_p_counts_what_was_observed_as_one_of_the_shuffles():
+    target = references(100)
+    sides = (counts(target, target), counts(worsened(target, 0.6, 1), target))
+    assert sentence_test(*sides, resamples=99).p_value == 1 / 100
+
+
 def test_any_score_of_sums_can_be_tested():
     target = references(100)
     sides = [sentence_statistics(worsened(target, share, 1), target).chrf for share in (0.2, 0.4)]
