@@ -18,7 +18,7 @@ from t2bench.analysis.effects import NOT_PAIRED_RUNS, Pair, exact_effect, unpair
 from t2bench.analysis.estimates import memory_metrics, timed_metrics
 from t2bench.analysis.index import Index
 from t2bench.analysis.outcomes import outcomes
-from t2bench.analysis.quality_compare import between_runs, between_variants, other_recipes
+from t2bench.analysis.quality_compare import between_runs, between_variants, other_trainings
 from t2bench.analysis.results import Comparison, ComparisonRow, Effect, Interval, Outcome
 from t2bench.analysis.trust import weighed
 from t2bench.records import Run
@@ -67,7 +67,7 @@ def _by_run(baseline: Index, candidate: Index) -> Comparison:
         candidate=candidate.run.id,
         rows=_explained(_with_verdicts(rows), candidate, baseline),
         differences=differences(baseline.run.environment, candidate.run.environment),
-        redefined=(*_redefined(baseline, candidate), *other_recipes(baseline, candidate)),
+        redefined=(*_redefined(baseline, candidate), *other_trainings(baseline, candidate)),
         quality=translated,
     )
 

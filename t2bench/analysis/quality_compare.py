@@ -8,7 +8,7 @@ from dataclasses import replace
 from t2bench.analysis import seeds
 from t2bench.analysis.index import Index
 from t2bench.analysis.quality import boards_of, same_function_by
-from t2bench.analysis.quality_records import trainings
+from t2bench.analysis.quality_records import Training, trainings
 from t2bench.analysis.quality_results import Arm, Board, Claim, QualityRow
 
 
@@ -43,18 +43,35 @@ def between_variants(index: Index, variant: str, reference: str) -> tuple[Qualit
     return tuple(found)
 
 
-def other_recipes(baseline: Index, candidate: Index) -> Iterator[str]:
+def other_trainings(baseline: Index, candidate: Index) -> Iterator[str]:
     """Cases of one name that were trained or judged another way, in words."""
-    sides = []
-    for index in (baseline, candidate):
-        groups = [group for group in index.groups if index.is_quality(group)]
-        sides.append({t.record.case: t.spec for group in groups for t in trainings(index, group)})
-    for case in sides[1]:
-        if case in sides[0]:
-            before, after = sides[0][case].recipe, sides[1][case].recipe
-            for key in after.__dataclass_fields__:
-                if getattr(before, key) != getattr(after, key):
-                    yield f"case {case}: recipe.{key}: {getattr(before, key)} -> {getattr(after, key)}"
+    old, new = _by_case(baseline), _by_case(candidate)
+    for case in new:
+        if case in old:
+            for what, before, after in _otherwise(old[case], new[case]):
+                yield f"case {case}: {what}: {before} -> {after}"
+
+
+def _by_case(index: Index) -> dict[str, list[Training]]:
+    found: dict[str, list[Training]] = {}
+    for group in index.groups:
+        if index.is_quality(group):
+            for training in trainings(index, group):
+                found.setdefault(training.record.case, []).append(training)
+    return found
+
+
+def _otherwise(old: Sequence[Training], new: Sequence[Training]) -> Iterator[tuple[str, object, object]]:
+    """What differs between the trainings of a case, and its values in the two runs."""
+    before, after = old[-1].spec.recipe, new[-1].spec.recipe
+    for key in after.__dataclass_fields__:
+        if getattr(before, key) != getattr(after, key):
+            yield f"recipe.{key}", getattr(before, key), getattr(after, key)
+    if old[-1].tokenizer != new[-1].tokenizer:
+        yield "tokenizer", old[-1].tokenizer, new[-1].tokenizer
+    seeds_before, seeds_after = ({training.seed for training in side} for side in (old, new))
+    if not seeds_before & seeds_after:
+        yield "seeds (not paired)", *(", ".join(map(str, sorted(s))) for s in (seeds_before, seeds_after))
 
 
 def _twin(board: Board, others: Sequence[Board]) -> Board | None:

@@ -92,6 +92,12 @@ class Training:
         except (TypeError, ValueError, AttributeError):
             return QualitySpec()
 
+    @property
+    def tokenizer(self) -> str:
+        """Kind, number of ids and (beginning of the) hash of the tokenizer, as one phrase."""
+        made = mapping(mapping(mapping(self.record.observed.get("quality")).get("corpus")).get("tokenizer"))
+        return f"{made.get('kind')} {made.get('vocab')} #{str(made.get('key'))[:6]}"
+
     @cached_property
     def scores(self) -> tuple[Score, ...]:
         """All outputs, in recorded order; the first is the one that metrics of the record are of."""
