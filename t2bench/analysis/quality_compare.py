@@ -69,9 +69,9 @@ def _otherwise(old: Sequence[Training], new: Sequence[Training]) -> Iterator[tup
             yield f"recipe.{key}", getattr(before, key), getattr(after, key)
     if old[-1].tokenizer != new[-1].tokenizer:
         yield "tokenizer", old[-1].tokenizer, new[-1].tokenizer
-    seeds_before, seeds_after = ({training.seed for training in side} for side in (old, new))
-    if not seeds_before & seeds_after:
-        yield "seeds (not paired)", *(", ".join(map(str, sorted(s))) for s in (seeds_before, seeds_after))
+    seeds_before, seeds_after = (sorted({training.seed for training in side}) for side in (old, new))
+    if not set(seeds_before) & set(seeds_after):
+        yield "seeds (not paired)", ", ".join(map(str, seeds_before)), ", ".join(map(str, seeds_after))
 
 
 def _twin(board: Board, others: Sequence[Board]) -> Board | None:
