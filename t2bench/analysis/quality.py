@@ -77,7 +77,8 @@ def board(index: Index, scope: Scope, members: Sequence[Training], *, primary: b
     floors = _floors(score for _, score in scored)
     floor = highest_floor(floors)
     utility = _utility(scored)
-    why_not = _why_not(scored, utility)
+    known = max((training.in_training(scope.test) for training in members), default=0)
+    why_not = _why_not(scored, utility, known)
     margin = scored[0][0].spec.margin
     agrees = "ter" if utility == "chrf" else "chrf"
     reference = arms.get(index.reference)
@@ -101,7 +102,7 @@ def board(index: Index, scope: Scope, members: Sequence[Training], *, primary: b
         claims=claims,
         rungs=_rungs(index, arms, margin, agrees, same_function, why_not=why_not, floor=floor),
         floors=floors,
-        notes=tuple(_notes(members, scope, why_not)),
+        notes=tuple(_notes(members, known, why_not)),
     )
 
 
@@ -193,22 +194,27 @@ def _utility(scored: Sequence[tuple[Training, Score]]) -> str:
     return ""
 
 
-def _why_not(scored: Sequence[tuple[Training, Score]], utility: str) -> str:
+def _why_not(scored: Sequence[tuple[Training, Score]], utility: str, known: int) -> str:
     """Why no verdict may rest on these scores; empty if one may."""
     if utility == "bleu":
         return "BLEU chose these outputs, so it cannot judge them"
     count = max(score.num_sentences for _, score in scored)
     if count < MIN_SENTENCES:
-        return f"{count} sentences; {MIN_SENTENCES} are needed for a verdict"
+        return f"{_sentences(count)}; {MIN_SENTENCES} are needed for a verdict"
+    if 2 * known > count:
+        return f"{known} of the {_sentences(count)} to translate are in the training text"
     return ""
 
 
-def _notes(members: Sequence[Training], scope: Scope, why_not: str) -> Iterable[str]:
+def _sentences(count: int) -> str:
+    return f"{count} sentence{'s' * (count != 1)}"
+
+
+def _notes(members: Sequence[Training], known: int, why_not: str) -> Iterable[str]:
     if why_not:
         yield f"No verdicts: {why_not}."
-    known = max((training.in_training(scope.test) for training in members), default=0)
     if known:
-        yield f"{known} of the sentences to translate are in the training text too."
+        yield f"Of the sentences to translate {known} {'are' if known > 1 else 'is'} in the training text too."
     recipes: dict[str, list[str]] = {}
     specs = {training.variant: training.spec.recipe for training in members}
     first = next(iter(specs.values()))

@@ -134,17 +134,27 @@ class Floor:
     bleu: float
     words: str
 
+    @property
+    def shown(self) -> str:
+        """The score, with as many places as it takes not to read 0 where it is not."""
+        return f"{self.bleu:.1f}" if self.bleu >= 0.1 or self.bleu == 0 else f"{self.bleu:.2g}"
+
 
 _FLOOR_WORDS = {"copy": "the source as its own translation", "retrieval": "the nearest training sentence"}
+
+
+def copying_is_the_task(floors: Mapping[str, float]) -> bool:
+    """Whether the source scores 100 as its own translation."""
+    return floors.get("copy", 0.0) > 99.99
 
 
 def highest_floor(floors: Mapping[str, float]) -> Floor | None:
     """The floor that a model must pass to have learned something; None if none is known.
 
-    Copying is no floor where it is the task itself, that is where it scores 100.
+    Copying is no floor where it is the task itself.
     """
     known = {name: bleu for name, bleu in floors.items() if name in _FLOOR_WORDS}
-    if known.get("copy", 0.0) > 99.99:
+    if copying_is_the_task(floors):
         del known["copy"]
     if not known:
         return None

@@ -33,7 +33,7 @@ def _outputs(arm: Arm, floors: Mapping[str, float]) -> Iterator[str]:
     total = arm.num_sentences * len(arm.seeds)
     floor = highest_floor(floors)
     if bleu is not None and floor is not None and bleu < floor.bleu:
-        yield f"BLEU {bleu:.1f} is below the {floor.bleu:.1f} of {floor.words}: it learned nothing that needs a model"
+        yield f"BLEU {bleu:.2f} is below the {floor.shown} of {floor.words}: it learned nothing that needs a model"
     long = ratio is not None and ratio > LENGTH_RATIO
     if ratio is not None and long:
         yield f"its outputs are {ratio:.2f} times as long as the references"
@@ -82,8 +82,10 @@ def board_warnings(boards: Sequence[Board]) -> Iterator[str]:
             yield from (f"{arm.variant} ({where}): {text}" for text in arm.warnings)
         if board.primary and board.arms and max(len(arm.seeds) for arm in board.arms) == 1:
             yield f"{ONE_SEED}: no interval and no verdict in {board.scope.group}; quality.seeds asks for more"
-        if board.primary and board.claims == {} and len(board.arms) > 1:
-            yield f"no claims in {board.scope.group}: the reference {board.reference} has no score there"
+        if board.primary and board.reference not in {arm.variant for arm in board.arms}:
+            yield f"nothing is compared in {board.scope.group}: the reference {board.reference} has no score there"
+        if board.primary and board.why_not and len(board.arms) > 1:
+            yield f"no verdicts on {board.scope.test}, {board.scope.decoding}: {board.why_not}"
     yield from _beam_below_greedy(boards)
 
 

@@ -148,7 +148,7 @@ def with_verdicts(
         elif why_not:
             found.append(replace(each, why=why_not))
         elif floor is not None and _both_below(each, arms, floor.bleu):
-            found.append(replace(each, why=f"neither reaches the {floor.bleu:.1f} BLEU of {floor.words}"))
+            found.append(replace(each, why=f"neither reaches the {floor.shown} BLEU of {floor.words}"))
         elif index not in differs:
             found.append(replace(each, why=each.why or ONE_SEED))
         else:

@@ -97,8 +97,19 @@ def honesty(run: Run, analysis: Analysis) -> tuple[str, ...]:
     rounds = [len(set(r.turns.get("round", ()))) for r in run.records if r.pass_ == "time" and r.turns.get("round")]
     trained = [r for r in run.records if r.pass_ == "quality"]
     if trained and not analysis.launches:
-        seeds = len({r.launch for r in trained})  # a launch is one seed, which all variants share
-        told = f"{_several(len(trained), 'training')} from {_several(seeds, 'seed')}, the same for all variants"
+        seeds: dict[str, set[int]] = {}  # a launch is one seed
+        for record in trained:
+            seeds.setdefault(record.case, set()).add(record.launch)
+        every = set().union(*seeds.values())
+        alike = all(mine == every for mine in seeds.values())
+        same = (
+            ", the same for all variants"
+            if alike and len(seeds) > 1
+            else ""
+            if alike
+            else "; not all variants have all"
+        )
+        told = f"{_several(len(trained), 'training')} from {_several(len(every), 'seed')}{same}"
         return tuple(filter(None, [told, fingerprint(run)]))
     plural = "launch" if analysis.launches == 1 else "launches"
     behind = f"{analysis.launches} {plural}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from t2bench.analysis.quality_results import Arm, Board, Claim, Quality, QualityVerdict, Scope
+from t2bench.analysis.quality_results import Arm, Board, Claim, Quality, QualityVerdict, Scope, copying_is_the_task
 from t2bench.analysis.results import Interval
 from t2bench.analysis.seeds import MIN_SENTENCES, ONE_SEED, diverged
 from t2bench.report import units
@@ -82,7 +82,7 @@ def _single(board: Board) -> str:
 
 def _beside(board: Board) -> str:
     floor = board.floor
-    return "" if floor is None else f"; {floor.words} would give {floor.bleu:.1f}"
+    return "" if floor is None else f"; {floor.words} would give {floor.shown}"
 
 
 def _standing(board: Board) -> str:
@@ -233,13 +233,19 @@ def _notes(board: Board, *, first: bool) -> list[str]:
     notes = [
         f"BLEU {scope.signature or 'signature n/a'}" + (f"; chrF {scope.chrf_signature}" * bool(scope.chrf_signature))
     ]
-    notes.append(f"{count} sentences. BLEU is the mean over seeds, which are trainings, with Student's 95 % interval.")
+    several = max((len(arm.seeds) for arm in board.arms), default=0) > 1
+    mean = " BLEU is the mean over seeds, which are trainings, with Student's 95 % interval." if several else ""
+    notes.append(f"{count} sentence{'s' * (count != 1)}.{mean}")
     if scope.lowercase:
         notes.append("All text was lowercased first, references too: cased scores (case:mixed) are of lowercased text.")
     notes += [LC_TOK_WORDS] if _shows_lc_tok(board) and first else []
     notes += list(board.notes)
-    notes += [_rule(board)] if board.claims and first else []
-    notes += [] if board.primary else ["Judged as a family of its own, beside the table that the verdict is about."]
+    notes += [_rule(board)] if board.claims and first and several else []
+    notes += (
+        []
+        if board.primary or not board.claims
+        else ["Judged as a family of its own, beside the table that the verdict is about."]
+    )
     warned: dict[str, list[str]] = {}
     for arm in board.arms:
         warned.setdefault("; ".join(arm.warnings), []).append(arm.variant)
@@ -247,7 +253,9 @@ def _notes(board: Board, *, first: bool) -> list[str]:
     notes += [f"{_unresolved(c)}: no difference resolved." for c in board.claims.values() if c.verdict == "unresolved"]
     notes += _reasons(board)
     notes += _ladder(board)
-    return [*notes, FLOOR_WORDS] if board.floors and first else notes
+    if board.floors and first:
+        notes.append(FLOOR_WORDS + " Copying is the task here, and so no floor." * copying_is_the_task(board.floors))
+    return notes
 
 
 def _rule(board: Board) -> str:

@@ -72,7 +72,7 @@ def _wrapped(console: Console, text: str, *, bullet: str = "", style: str = "") 
 
 def _heading(console: Console, text: str) -> None:
     console.print()
-    _line(console, text, "bold")
+    _wrapped(console, text, style="bold")
 
 
 def _table(console: Console, table: Table) -> None:

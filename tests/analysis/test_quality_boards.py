@@ -268,3 +268,22 @@ def test_a_low_loss_beside_good_validation_is_no_sign_of_blindness(tmp_path):
     told = analyse(replace(run, records=records)).quality.warnings
     assert any(w.startswith("short") for w in told)
     assert not any("validation loss is tiny" in w for w in told)
+
+
+def test_text_that_was_mostly_trained_on_allows_no_verdict(tmp_path):
+    few = quality_of(tmp_path / "few", in_training=110)
+    most = quality_of(tmp_path / "most", in_training=111)
+    assert few.boards[0].claims["rope"].verdict == "better"
+    why = "111 of the 220 sentences to translate are in the training text"
+    assert (most.boards[0].claims["rope"].verdict, most.boards[0].claims["rope"].why) == ("undecidable", why)
+    assert f"no verdicts on test, greedy: {why}" in most.warnings
+    assert not any("no verdicts" in warning for warning in few.warnings)
+
+
+def test_a_reference_without_a_score_is_said_to_leave_nothing_to_compare(tmp_path):
+    variants = {"vanilla": Learner(), "rope": Learner(wrong=0.22)}
+    run = QualityRuns(variants=variants).make(tmp_path)
+    left = replace(run, records=tuple(r for r in run.records if r.variant != "vanilla"))
+    warned = "nothing is compared in translate/fp32/L64: the reference vanilla has no score there"
+    assert warned in analyse(left).quality.warnings
+    assert warned not in analyse(run).quality.warnings

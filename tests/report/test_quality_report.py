@@ -188,6 +188,8 @@ def test_every_kind_of_run_can_be_shown(tmp_path, options):
         assert re.search(r"On test, greedy; SYNTHETIC xa-xb: BLEU [\d.]+ \(vanilla\) and [\d.]+ \(rope\); ", words)
         assert "; one seed proves nothing about their differences." in words
         assert "Against vanilla" not in words
+        assert "Student's" not in words
+        assert "Holm" not in words
 
 
 def test_nothing_finished_is_said(tmp_path):
@@ -235,7 +237,7 @@ def test_points_keep_their_sign_and_two_decimals():
 
 def test_text_that_was_trained_on_is_told(tmp_path, shown):
     run = QualityRuns(in_training=17).make(tmp_path)
-    told = "17 of the sentences to translate are in the training text too"
+    told = "Of the sentences to translate 17 are in the training text too"
     assert told in " ".join(screen(run, analyse(run)).split())
     assert "in the training text too" not in screen(*shown)
 
@@ -250,3 +252,22 @@ def test_no_difference_beyond_the_scale_is_said_to_be_resolvable():
     claim = Claim(variant="a", reference="b", verdict="unresolved", margin=0.5, resolves=357.8)
     assert quality.told(claim).text == "unresolved (could resolve nothing)"
     assert quality.told(replace(claim, resolves=3.1)).text == "unresolved (could resolve 3.1 BLEU)"
+
+
+def test_a_floor_is_not_shown_as_nothing(tmp_path):
+    run = QualityRuns(floors={"copy": 0.002, "retrieval": 0.0104}).make(tmp_path)
+    assert "the nearest training sentence would give 0.01." in " ".join(screen(run, analyse(run)).split())
+
+
+def test_copying_is_said_to_be_no_floor_where_it_is_the_task(tmp_path, shown):
+    run = QualityRuns(floors={"copy": 100.0, "retrieval": 7.1}).make(tmp_path)
+    words = "Copying is the task here, and so no floor."
+    assert words in " ".join(screen(run, analyse(run)).split())
+    assert words not in " ".join(screen(*shown).split())
+
+
+def test_seeds_that_not_all_variants_have_are_told(tmp_path):
+    run = QualityRuns().make(tmp_path)
+    assert "6 trainings from 3 seeds, the same for all variants" in screen(run, analyse(run))
+    fewer = replace(run, records=tuple(r for r in run.records if (r.variant, r.launch) != ("rope", 1)))
+    assert "5 trainings from 3 seeds; not all variants have all" in screen(fewer, analyse(fewer))
