@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from t2bench.analysis import seeds
@@ -70,8 +70,10 @@ def _otherwise(old: Sequence[Training], new: Sequence[Training]) -> Iterator[tup
     if old[-1].tokenizer != new[-1].tokenizer:
         yield "tokenizer", old[-1].tokenizer, new[-1].tokenizer
     seeds_before, seeds_after = (sorted({training.seed for training in side}) for side in (old, new))
-    if not set(seeds_before) & set(seeds_after):
-        yield "seeds (not paired)", ", ".join(map(str, seeds_before)), ", ".join(map(str, seeds_after))
+    shared = set(seeds_before) & set(seeds_after)
+    if len(shared) < 2 and seeds_before != seeds_after:
+        only = f", {shared.pop()} alone is shared" if shared else ""
+        yield f"seeds (not paired{only})", ", ".join(map(str, seeds_before)), ", ".join(map(str, seeds_after))
 
 
 def _twin(board: Board, others: Sequence[Board]) -> Board | None:
@@ -106,9 +108,18 @@ def _rows(board: Board, twin: Board | None, note: str) -> list[QualityRow]:
         )
     )
     return [
-        replace(_row(board, theirs.get(name), mine.get(name), name, judged_as=judged.get(name)), note=note)
+        replace(
+            _row(board, theirs.get(name), mine.get(name), name, judged_as=judged.get(name)),
+            note=note or _absent(name, mine, theirs),
+        )
         for name in names
     ]
+
+
+def _absent(name: str, mine: Mapping[str, Arm], theirs: Mapping[str, Arm]) -> str:
+    if name in mine and name in theirs:
+        return ""
+    return "not in the baseline" if name in mine else "not in the candidate"
 
 
 def _baseline(name: str) -> str:

@@ -70,11 +70,20 @@ def command(
     if crossed and any(crossed):
         shown = [replace(one, candidate=f"{one.candidate} (ANOTHER MACHINE)") for one in shown]
     _print(shown, "json" if as_json else format_, by=chosen, no_color=no_color)
-    decided = any(row.effect is not None for one in shown for row in one.rows)
-    decided = decided or any(row.claim is not None for one in shown for row in one.quality)
+    decided = any(map(comparison.compared, shown))
     if not decided:
-        click.echo("t2bench: nothing to compare: no metric was measured on both sides", err=True)
+        click.echo(f"t2bench: {_why_nothing(shown)}", err=True)
     sys.exit(common.GOOD if decided else common.INCONCLUSIVE)
+
+
+def _why_nothing(shown: list[Comparison]) -> str:
+    from t2bench.report import comparison
+
+    if not shown:
+        return "nothing to compare: only one variant was measured"
+    if any(map(comparison.refused, shown)):
+        return "nothing was compared; the tables say why"
+    return "nothing to compare: no metric was measured on both sides"
 
 
 def _print(shown: list[Comparison], format_: str, *, by: str, no_color: bool) -> None:

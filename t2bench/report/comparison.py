@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+from t2bench.analysis.quality_results import QualityRow
 from t2bench.analysis.results import Comparison, ComparisonRow, Interval
-from t2bench.report import quality, units
+from t2bench.report import quality, units, words
 from t2bench.report.table import Cell, Table, Tone
 
 # What a comparison shows unless it is asked for more.
@@ -20,6 +21,7 @@ PRIMARY = (
     "tracked_peak_bytes",
     "saved_for_backward_bytes",
 )
+_MAX_NAMED = 6
 
 
 def metric_names(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
@@ -54,7 +56,7 @@ def tables(comparison: Comparison) -> tuple[Table, ...]:
     unmatched = [row for row in comparison.rows if not row.metric]
     if unmatched:
         cells = tuple((_case(row, comparison.candidate), _verdict(row)) for row in unmatched)
-        made.append(Table(title=f"{title}: cases without a number", columns=("case", "why"), rows=cells))
+        made.append(Table(title=f"{title}: cases without a number", columns=("case", "why"), rows=cells, key=2))
     for metric in dict.fromkeys(row.metric for row in comparison.rows if row.metric):
         members = [row for row in comparison.rows if row.metric == metric]
         # Missing ones first: nobody should find at the end that half of the cases are not there.
@@ -72,28 +74,50 @@ def _quality(comparison: Comparison, title: str) -> list[Table]:
     made = []
     for scope in dict.fromkeys(row.scope for row in comparison.quality):
         rows = [row for row in comparison.quality if row.scope == scope]
-        cells = []
-        for row in rows:
-            sides = (side.interval if side is not None else None for side in (row.baseline, row.candidate))
-            difference = row.claim.difference if row.claim is not None else None
-            cells.append(
-                (
-                    Cell(text=row.case.removesuffix(f"/{comparison.candidate}")),
-                    *(Cell(text=quality.points(side), order=side.value if side else None) for side in sides),
-                    Cell(text=quality.points(difference, "+") if difference else ""),
-                    quality.told(row.claim, row.note),
-                )
-            )
-        columns = ("case", "baseline", "candidate", "difference", "candidate is")
         made.append(
             Table(
                 title=f"{title}: BLEU, {quality.named(scope)}",
-                columns=columns,
-                rows=tuple(cells),
-                notes=(f"BLEU {scope.signature or 'signature n/a'}; means over seeds with 95 % intervals.",),
+                columns=("case", "baseline", "candidate", "difference", "candidate is"),
+                rows=tuple(_translated(row, comparison.candidate) for row in rows),
+                notes=tuple(_quality_notes(rows)),
             )
         )
     return made
+
+
+def _translated(row: QualityRow, candidate: str) -> tuple[Cell, ...]:
+    """Both scores and the verdict in a word or two, whose reason is in the notes: no narrow page may cut it off."""
+    sides = (side.interval if side is not None else None for side in (row.baseline, row.candidate))
+    claim = dataclasses.replace(row.claim, why="") if row.claim is not None else None
+    difference = claim.difference if claim is not None else None
+    return (
+        Cell(text=row.case.removesuffix(f"/{candidate}")),
+        *(Cell(text=quality.points(side), order=side.value if side else None) for side in sides),
+        Cell(text=quality.points(difference, "+") if difference else ""),
+        quality.told(claim, row.note.partition(": ")[0]),
+    )
+
+
+def _quality_notes(rows: Sequence[QualityRow]) -> Iterator[str]:
+    """What the scores are, how the differences were tested, and each reason once for all rows that have it."""
+    yield f"BLEU {rows[0].scope.signature or 'signature n/a'}; means over seeds with 95 % intervals."
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        for reason in filter(None, _reasons(row)):
+            reasons.setdefault(reason, []).append(row.case.removeprefix(f"{row.scope.group}/"))
+    for reason, names in reasons.items():
+        yield f"{words.listed(names, _MAX_NAMED)}: {reason}."
+
+
+def _reasons(row: QualityRow) -> Iterator[str]:
+    claim = row.claim
+    if claim is None:
+        yield row.note if ": " in row.note else ""
+        return
+    if claim.why:
+        yield f"{quality.told(dataclasses.replace(claim, why='', resolves=None)).text}: {claim.why}"
+    if claim.difference is not None and not claim.paired:
+        yield "not paired by seed, since the two share fewer than two seeds; compared as independent trainings (Welch)"
 
 
 def _lines(title: str, column: str, lines: Sequence[str]) -> Table:
@@ -172,6 +196,19 @@ def _verdict(row: ComparisonRow) -> Cell:
         return Cell(text=f"{words}, exactly" if effect.exact else words, order=effect.ratio.value, tone=tone)
     shown = units.times(units.speed_up(effect) if timed else effect.ratio)
     return Cell(text=f"{shown}{' the speed' if timed else ''} ~", order=effect.ratio.value, tone="even")
+
+
+def compared(comparison: Comparison) -> bool:
+    """Whether anything of the two sides stands against each other, be it without a verdict."""
+    return any(row.effect is not None for row in comparison.rows) or any(
+        row.claim is not None and (row.claim.difference is not None or row.claim.verdict == "identical")
+        for row in comparison.quality
+    )
+
+
+def refused(comparison: Comparison) -> bool:
+    """Whether translations of the two sides are there, and a reason why they are not compared."""
+    return not compared(comparison) and bool(comparison.quality)
 
 
 COLUMNS = (

@@ -76,8 +76,27 @@ def _heading(console: Console, text: str) -> None:
 
 
 def _table(console: Console, table: Table) -> None:
-    """The table in as many blocks of columns as the width asks for, each beginning with the first column."""
+    """The table in as many blocks of columns as the width asks for, each beginning with the first column.
+
+    A table that is names and words to its last column is a list: nothing in it is cut off.
+    """
     _heading(console, table.title)
+    if table.key >= len(table.columns):
+        _words(console, table)
+    else:
+        _blocks_of_columns(console, table)
+    for note in table.notes[:_MAX_NOTES]:
+        _wrapped(console, note, style="dim")
+    _more(console, len(table.notes))
+
+
+def _words(console: Console, table: Table) -> None:
+    _wrapped(console, ": ".join(table.columns), style="bold")
+    for row in table.rows:
+        _wrapped(console, ": ".join(cell.text for cell in row), bullet="- ", style=_STYLES[row[-1].tone])
+
+
+def _blocks_of_columns(console: Console, table: Table) -> None:
     cleaned = [[Cell(text=clean(c.text), tone=c.tone) for c in row] for row in table.rows]
     headings = [clean(column) for column in table.columns]
     widths = _widths(headings, cleaned, console.width)
@@ -91,9 +110,6 @@ def _table(console: Console, table: Table) -> None:
             # A row that fills only other blocks is no row of this one.
             if block == blocks[0] or any(row[i].text for i in block[1:]):
                 _row(console, [row[i] for i in block], room, table.key)
-    for note in table.notes[:_MAX_NOTES]:
-        _wrapped(console, note, style="dim")
-    _more(console, len(table.notes))
 
 
 def _widths(headings: Sequence[str], rows: Sequence[Sequence[Cell]], room: int) -> list[int]:
@@ -101,7 +117,7 @@ def _widths(headings: Sequence[str], rows: Sequence[Sequence[Cell]], room: int) 
     natural = [
         max(cell_len(text) for text in (heading, *(row[i].text for row in rows))) for i, heading in enumerate(headings)
     ]
-    first = min(natural[0], room if len(natural) == 1 else max(8, room // 2))
+    first = min(natural[0], max(8, room // 2))
     return [first, *(max(1, min(width, room - first - _GAP)) for width in natural[1:])]
 
 
