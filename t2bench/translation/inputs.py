@@ -154,4 +154,4 @@ def _joint(pairs: PairBatch) -> PairBatch:
 def _put(array: Ints, device: torch.device) -> Tensor:
     """On the device, without waiting for it."""
     tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
