@@ -63,6 +63,7 @@ def run(
         t2bench.runner.directory.DirectoryError: the run directory cannot be used.
         t2bench.runner.journal.RunLocked: another process writes to it.
         t2bench.runner.launcher.WorkerFailed: no measured process can be started.
+        t2bench.runner.launcher.LauncherGone: the process that starts them died twice; what was recorded is intact.
     """
     watch = observer or Silent()
     overrides = all_overrides(overrides, seed, quick=quick)

@@ -125,7 +125,7 @@ def _measure(
     from t2bench import api
     from t2bench.analysis.analyse import analyse
     from t2bench.export.measurements import measurements
-    from t2bench.runner.launcher import WorkerFailed
+    from t2bench.runner.launcher import LauncherGone, WorkerFailed
     from t2bench.spec.errors import SuiteErrors
 
     run, wrong = None, ""
@@ -138,7 +138,7 @@ def _measure(
             directory=directory,
             allow_code=allow_code,
         )
-    except SuiteErrors as error:
+    except (SuiteErrors, LauncherGone) as error:
         wrong = str(error)
     except WorkerFailed as error:
         wrong = error.reason

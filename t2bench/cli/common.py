@@ -122,7 +122,7 @@ def user_errors() -> Iterator[None]:
     from t2bench.records import RecordError
     from t2bench.runner.directory import DirectoryError
     from t2bench.runner.journal import RunLocked
-    from t2bench.runner.launcher import WorkerFailed
+    from t2bench.runner.launcher import LauncherGone, WorkerFailed
     from t2bench.runner.options import OptionError
     from t2bench.spec.errors import SuiteErrors
 
@@ -134,6 +134,8 @@ def user_errors() -> Iterator[None]:
         fail(str(error))
     except WorkerFailed as error:
         fail(error.reason, FAILED)
+    except LauncherGone as error:
+        fail(f"{error}; what was recorded before is intact", FAILED)
     except OSError as error:
         fail(f"{error.filename or 'disk'}: {error.strerror or error}; what was recorded before is intact", FAILED)
 

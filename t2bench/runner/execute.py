@@ -6,8 +6,10 @@ replicates rather than some groups with all, and the replicates of a group are s
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from t2bench.runner import passes
 from t2bench.runner.estimate import Estimator
 from t2bench.runner.groups import Groups
 from t2bench.runner.journal import Journal
-from t2bench.runner.launcher import Launcher, launcher
+from t2bench.runner.launcher import Launcher, LauncherGone, launcher
 from t2bench.runner.machine import Machine, look_at
 from t2bench.runner.observer import Observer
 from t2bench.runner.options import OptionError, Options
@@ -51,6 +53,7 @@ def execute(suite: Suite, plan: Plan, options: Options, observer: Observer) -> P
         OptionError: `data` holds no usable text, or a number is out of range.
         OSError: the disk is full or gone; what was recorded before is intact.
         WorkerFailed: no worker can be started at all.
+        LauncherGone: what starts workers died twice; what was recorded before is intact.
         KeyboardInterrupt: interrupted; workers are gone, the journal is complete up to the last finished unit.
     """
     threads = _checked_threads(options)
@@ -81,14 +84,18 @@ def execute(suite: Suite, plan: Plan, options: Options, observer: Observer) -> P
             data |= {"corpora": texts.record} if texts.record else {}
             # Launches share compiled code, and runs do not: each run pays once for what it compiles.
             inductor = {"TORCHINDUCTOR_CACHE_DIR": str(Path(scratch) / "inductor")}
-            start = launcher(options.isolation, {**env.worker_environment(threads), **inductor})
-            try:
+            started = partial(launcher, options.isolation, {**env.worker_environment(threads), **inductor})
+            with contextlib.closing(started()) as start:
                 machine = look_at(start, suite, plan, threads, options.plugins)
                 state = RunState(path, journal, observer, known)
                 state.describe(suite, plan, options, machine, digest, data, isolation=start.isolation)
-                _measure_all(suite, plan, options, start, machine, tokens, texts, state)
-            finally:
-                start.close()
+                measure_all = partial(_measure_all, suite, plan, options, machine, tokens, texts, state)
+                try:
+                    measure_all(start)
+                except LauncherGone as gone:  # once: a machine that kills it again needs its user
+                    observer.note(f"{gone}; another goes on from what is recorded")
+                    with contextlib.closing(started()) as another:
+                        measure_all(another)
     if options.directory is None:
         run_directory.point_latest(path)
     return path
@@ -98,11 +105,11 @@ def _measure_all(
     suite: Suite,
     plan: Plan,
     options: Options,
-    start: Launcher,
     machine: Machine,
     tokens: dict[int, Path],
     texts: Texts,
     state: RunState,
+    start: Launcher,
 ) -> None:
     bench = Bench(
         launcher=start,

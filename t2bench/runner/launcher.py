@@ -27,6 +27,7 @@ EXIT_TIMEOUT_S = 5.0
 STDERR_TAIL_BYTES = 2000
 # -P: what happens to lie in the current folder must not be imported unhashed, by a user's code or instead of a library.
 MODULE = ("-P", "-m")
+SERVER_GONE = "the fork server, which starts the measured processes, has died"
 
 
 class WorkerFailed(Exception):
@@ -43,10 +44,21 @@ class WorkerFailed(Exception):
         self.reason = reason
 
 
+class LauncherGone(Exception):
+    """What starts workers has died, and its workers with it: no variant's fault, so no row of any case.
+
+    The run ends, or goes on with another launcher from what is recorded.
+    """
+
+
 class Process(Protocol):
     """How a launcher watches one process it started."""
 
     pid: int
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether its launcher is gone, so that nobody knows how it ended."""
 
     def wait(self, timeout_s: float) -> int | None:
         """Exit status (negative: signal), or None if it still runs after `timeout_s` seconds."""
@@ -71,6 +83,7 @@ class Worker:
 
         Raises:
             WorkerFailed: it died, did not answer in time (it and its process group are killed), or reports a failure.
+            LauncherGone: it died with what had started it.
         """
         self._busy = True  # until the answer is here: an interrupted scheduler must not wait for it
         try:
@@ -87,10 +100,12 @@ class Worker:
             raise WorkerFailed(str(answer.get("status", "error")), str(answer.get("reason", "no reason given")))
         return answer
 
-    def _post_mortem(self) -> WorkerFailed:
+    def _post_mortem(self) -> WorkerFailed | LauncherGone:
         status = self.process.wait(EXIT_TIMEOUT_S)
         if status is None:
             self.kill()
+            if self.process.orphaned:
+                return LauncherGone(SERVER_GONE)
             return WorkerFailed("crashed", "closed its channel without leaving; killed")
         said = self.stderr_tail().splitlines()
         last = f": {said[-1].strip()[:200]}" if said else ""
@@ -126,7 +141,11 @@ class Launcher(Protocol):
     isolation: str
 
     def start(self) -> Worker:
-        """A fresh worker process."""
+        """A fresh worker process.
+
+        Raises:
+            LauncherGone: none can be started any more.
+        """
 
     def close(self) -> None:
         """End every worker that still runs."""
@@ -145,6 +164,7 @@ class ForkLauncher:
     def __init__(self, environment: Mapping[str, str], code: CodeBase | None = None) -> None:
         ours, theirs = socket.socketpair()
         self._exits: dict[int, int] = {}
+        self.gone = False
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with its process)
         with theirs:
             self._server = subprocess.Popen(
@@ -176,7 +196,7 @@ class ForkLauncher:
         """Fork a fresh worker.
 
         Raises:
-            WorkerFailed: the server is gone.
+            LauncherGone: the server has died, or does not answer.
         """
         ours, theirs = socket.socketpair()
         log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with its process)
@@ -185,7 +205,9 @@ class ForkLauncher:
                 socket.send_fds(self._control, [FORK], [theirs.fileno(), log.fileno()])
                 pid = self._await_pid()
             except (OSError, ChannelClosed, DeadlinePassed):
-                raise WorkerFailed("error", "the fork server is gone") from None
+                log.close()
+                ours.close()
+                raise LauncherGone(SERVER_GONE) from None
         return Worker(_Forked(pid, self), Channel(ours), log)
 
     def _await_pid(self) -> int:
@@ -204,7 +226,10 @@ class ForkLauncher:
         while pid not in self._exits:
             try:
                 self._note_exit(self._channel.receive(max(0.0, deadline - time.monotonic())))
-            except (ChannelClosed, DeadlinePassed):
+            except ChannelClosed:
+                self.gone = True
+                return None
+            except DeadlinePassed:
                 return None
         return self._exits[pid]
 
@@ -226,6 +251,10 @@ class _Forked:
 
     def wait(self, timeout_s: float) -> int | None:
         return self._launcher.exit_status(self.pid, timeout_s)
+
+    @property
+    def orphaned(self) -> bool:
+        return self._launcher.gone
 
 
 class SpawnLauncher:
@@ -276,6 +305,8 @@ class SpawnLauncher:
 
 
 class _Spawned:
+    orphaned = False  # it is this process's own child
+
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.pid = process.pid
         self._process = process

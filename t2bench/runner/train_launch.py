@@ -111,12 +111,8 @@ class TrainLaunch:
 
     def _begin(self, trainee: Trainee) -> None:
         self._say(trainee, "starting")
-        checkpoint = self._checkpoints.load(trainee)
-        try:
-            answer = self._open(trainee, checkpoint)
-        except WorkerFailed as error:
-            if checkpoint is None or error.status != "error":
-                raise
+        answer = self._open(trainee, self._checkpoints.load(trainee))
+        if "unusable" in answer:
             # A checkpoint that cannot be read costs the time since it was begun, not the case.
             self._checkpoints.forget(trainee)
             trainee.restart()

@@ -63,13 +63,15 @@ class Learner:
     def begin(self, checkpoint: str | None) -> dict[str, Any]:
         """Probe the untrained model, and go on from a checkpoint if there is one.
 
-        Raises:
-            ValueError: the checkpoint is damaged, or of another training.
+        `unusable` says that there is none where one should be, or that it is damaged, or of another training.
         """
         checks = probe(
             self._model, vocab=self._case.model.vocab, device=self._device, dtype=self._case.dtype, seed=self._case.seed
         )
-        step = 0 if checkpoint is None else self._trainer.load(Path(checkpoint))
+        try:
+            step = 0 if checkpoint is None else self._trainer.load(Path(checkpoint))
+        except (FileNotFoundError, ValueError) as error:
+            return {"unusable": str(error)}
         return {
             "step": step,
             "probes": [asdict(check) for check in checks],

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from t2bench.quality.errors import DataError
@@ -133,6 +134,30 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_the_same(
         key: outcome(record) for key, record in undisturbed.items()
     }
     assert not (out / "checkpoints").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="process control is tested on Linux")
+def test_a_fork_server_that_dies_costs_time_only(whole, start_t2bench, t2bench, learning, tmp_path):
+    """Another goes on from the checkpoints; its death too ends the run, which the same command continues."""
+    out = tmp_path / "out"
+    command = ("run", learning, "--device", "cpu", "-o", out)
+    process = start_t2bench(*command)
+    for seed in (0, 1):
+        deadline = time.monotonic() + 90
+        while not list(out.glob(f"checkpoints/*seed{seed}.json")):
+            assert process.poll() is None, "ended before its server was killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        max(psutil.Process(process.pid).children(), key=psutil.Process.create_time).kill()
+    _, said = process.communicate(timeout=200)
+    assert "Traceback" not in said
+    assert said.count("the fork server, which starts the measured processes, has died") == 2
+    assert process.returncode == 5
+    assert {key[1] for key in trainings(out)} == {0}
+    assert list(out.glob("checkpoints/*.pt"))
+    t2bench(*command, check=0)
+    undisturbed = {key: outcome(record) for key, record in trainings(whole[0]).items()}
+    assert {key: outcome(record) for key, record in trainings(out).items()} == undisturbed
 
 
 def test_a_divergence_is_a_result_and_other_seeds_are_still_tried(t2bench, learning, tmp_path):

@@ -218,7 +218,8 @@ def test_compared_runs_say_what_they_compare(tmp_path):
     (found,) = compare([one, two])
     tables = comparison.tables(found)
     assert "SYNTHETIC" in tables[0].title
-    assert all(row[-1].text.startswith("not compared: ") for row in tables[0].rows)
+    assert [row[-1].text for row in tables[0].rows] == ["not compared", "not compared"]
+    assert "vanilla and rope: not compared: training text: " in tables[0].notes[-1]
     (same,) = compare([one, one])
     assert [row[-1].text for row in comparison.tables(same)[0].rows] == ["identical", "identical"]
     assert len(comparison.flat(same)) == 2

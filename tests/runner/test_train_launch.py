@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from scripted_learners import COPY, Workers, case, details
 
-from t2bench.runner.launcher import WorkerFailed
+from t2bench.runner.launcher import LauncherGone, WorkerFailed
 from t2bench.runner.trainee import Checkpoints, Trainee
 
 
@@ -134,13 +134,45 @@ def test_a_checkpoint_that_cannot_be_read_is_begun_anew(train):
     def refuse(model, seen=[]):  # noqa: B006 (remembers its first call)
         seen.append(model)
         if len(seen) == 1:
-            raise WorkerFailed("error", "damaged checkpoint")
+            return {"unusable": "damaged checkpoint"}
+        return None
 
     workers = Workers(failing={("vanilla", "begin"): refuse})
     assert train(workers, case())["vanilla"].observed["curve"] == undisturbed
     begun = [arguments["checkpoint"] for _, do, arguments in workers.log if do == "begin"]
     assert begun[0] is not None
     assert begun[1] is None
+
+
+def test_what_is_no_fault_of_a_checkpoint_does_not_begin_it_anew(train):
+    with pytest.raises(KeyboardInterrupt):
+        train(Workers(failing={("vanilla", "select"): stop}), case())
+
+    def fail(model):
+        raise WorkerFailed("error", "no memory for another process")
+
+    workers = Workers(failing={("vanilla", "begin"): fail})
+    assert train(workers, case(), forget=False)["vanilla"].status == "error"
+    assert len(workers.log) == 1
+    assert [path.suffixes[-2:] for path in train.folder.glob("checkpoints/*.pt")] == [[".step20", ".pt"]]
+
+
+def test_a_launcher_that_died_is_no_row_and_costs_no_checkpoint(train):
+    undisturbed = train(Workers(), case())["vanilla"].observed["curve"]
+
+    def die(model=None):
+        if model is None or model.step >= 20:
+            raise LauncherGone("the fork server has died")
+
+    with pytest.raises(LauncherGone):
+        train(Workers(failing={("vanilla", "train"): die}), case())
+    workers = Workers()
+    workers.start = die
+    with pytest.raises(LauncherGone):
+        train(workers, case())
+    workers = Workers()
+    assert train(workers, case())["vanilla"].observed["curve"] == undisturbed
+    assert workers.log[0][2]["checkpoint"].endswith(".step20.pt")
 
 
 def test_a_full_disk_ends_the_run_and_not_the_variant(train):

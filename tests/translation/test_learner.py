@@ -165,6 +165,12 @@ def test_seeds_differ_in_weights_and_in_order(learner: Any) -> None:
     assert len(losses) == 3
 
 
+def test_a_checkpoint_that_is_not_its_own_or_not_there_is_said_and_no_error(learner: Any, tmp_path: Path) -> None:
+    (tmp_path / "damaged.pt").write_bytes(b"x" * 1000)
+    assert "damaged" in learner().begin(str(tmp_path / "damaged.pt"))["unusable"]
+    assert "absent.pt" in learner().begin(str(tmp_path / "absent.pt"))["unusable"]
+
+
 def test_a_checkpoint_goes_on_with_its_clocks(learner: Any, tmp_path: Path) -> None:
     one = learner()
     before = one.train(20, 1e9)
