@@ -319,11 +319,11 @@ def sentence_tests(quality: Quality | None) -> tuple[Table, ...]:
 
 
 def buckets(quality: Quality | None) -> tuple[Table, ...]:
-    """BLEU by length of the source, primary tables only."""
+    """BLEU by length of the source, primary tables only; one range would be the table above again."""
     made = []
     for board in quality.boards if quality else ():
         ranges = dict.fromkeys((b.low, b.high, b.num_sentences) for arm in board.arms for b in arm.buckets)
-        if not board.primary or not ranges:
+        if not board.primary or len(ranges) < 2:
             continue
         columns = [f"{low}-{high}" if high is not None else f"{low}+" for low, high, _ in ranges]
         rows = [(Cell(text="sentences", tone="muted"), *(Cell(text=str(n), tone="muted") for *_, n in ranges))]
@@ -331,10 +331,11 @@ def buckets(quality: Quality | None) -> tuple[Table, ...]:
             scores = {(b.low, b.high, b.num_sentences): b.bleu for b in arm.buckets}
             cells = (_bucket(scores.get(key), key[2]) for key in ranges)
             rows.append((Cell(text=arm.variant), *cells))
-        note = (
-            f"BLEU, mean over seeds, by words of the source. ~ fewer than {MIN_SENTENCES} sentences: one output's own "
-            "interval is several BLEU wide, and nothing is concluded from it."
+        few = (
+            f" ~ fewer than {MIN_SENTENCES} sentences: one output's own interval is several BLEU wide, and nothing is "
+            "concluded from it."
         )
+        note = "BLEU, mean over seeds, by words of the source." + few * any(n < MIN_SENTENCES for *_, n in ranges)
         title = f"Quality by source length: {named(board.scope)}"
         made.append(Table(title=title, columns=("words", *columns), rows=tuple(rows), notes=(note,)))
     return tuple(made)

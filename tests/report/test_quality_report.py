@@ -126,6 +126,20 @@ def test_eighty_columns_are_enough(shown):
     assert "n/a" not in text.split("Cost of training")[0]
 
 
+def test_one_range_of_lengths_is_no_table_and_no_mark_needs_no_note(tmp_path):
+    run = QualityRuns().make(tmp_path)
+    for record in run.records:
+        for entry in record.observed["scores"]:
+            entry["buckets"] = [{**bucket, "n": 500} for bucket in entry["buckets"]]
+    table = next(t for t in build(run, analyse(run)).quality if t.title.startswith("Quality by source length"))
+    assert not any("~" in cell.text for row in table.rows for cell in row)
+    assert "~" not in table.notes[0]
+    for record in run.records:
+        for entry in record.observed["scores"]:
+            entry["buckets"] = entry["buckets"][:1]
+    assert not any(t.title.startswith("Quality by source length") for t in build(run, analyse(run)).quality)
+
+
 def test_length_buckets_show_their_size_and_mark_the_small(shown):
     table = next(t for t in build(*shown).quality if t.title.startswith("Quality by source length"))
     counts = [int(cell.text) for cell in table.rows[0][1:]]
