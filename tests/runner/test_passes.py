@@ -11,6 +11,7 @@ from t2bench.runner.recording import Recorder
 from t2bench.runner.turns import Bench
 from t2bench.spec.case import Case, WorkloadSpec
 from t2bench.spec.model import ModelSpec
+from t2bench.spec.quality import CorpusSpec, Decoding, QualitySpec, Recipe
 from t2bench.spec.suite import Limits, Measure
 
 
@@ -151,6 +152,33 @@ def test_groups_fit_together_only_with_room_for_all_of_them():
     peaks = {pair[0].id: 3.0, pair[1].id: 4.0}
     assert passes.fits_together(pair, peaks, 7)
     assert not passes.fits_together(pair, peaks, 6)
+
+
+@pytest.mark.parametrize(
+    ("change", "less", "more"),
+    [
+        ({"recipe": Recipe(steps=900, accumulate=3)}, 2.5, 3.0),
+        ({"decode": (Decoding(method="beam", beam=50),)}, 1.5, 2.5),
+        ({"decode": (Decoding(), Decoding(method="mbr", samples=49))}, 1.5, 2.5),
+        ({"corpus": CorpusSpec(test_lengths=((1, 9),) * 50)}, 1.5, 2.5),
+        ({"recipe": Recipe(steps=900, validate_every=18)}, 1.3, 2.0),
+        ({"recipe": Recipe(steps=450)}, 0.5, 0.7),
+    ],
+)
+def test_the_estimate_of_a_training_knows_what_is_translated(change, less, more):
+    """Nine hundred updates of 16 sentences, ten validations and a test set; then one thing more."""
+
+    def seconds(**quality):
+        learns = replace(case(), workload=WorkloadSpec(kind="translate"), quality=QualitySpec(**quality), batch=16)
+        estimator = Estimator(Measure())
+        values = {"predicted_step_time_s": 0.5, "tracked_peak_bytes": 1.0}
+        estimator.learn(Recorder("r").record(learns, "plan", values=values))
+        return estimator.launch_s([learns])
+
+    plain = {"recipe": Recipe(steps=900), "decode": (Decoding(),)}
+    before = seconds(**plain)
+    assert 900 * 0.5 < before < 1.4 * 900 * 0.5
+    assert less < seconds(**{**plain, **change}) / before < more
 
 
 def test_the_estimate_follows_the_prediction_and_then_the_clock():
