@@ -24,6 +24,7 @@ from t2bench.analysis.quality_results import (
 )
 from t2bench.analysis.quality_warnings import arm_warnings, board_warnings
 from t2bench.analysis.seeds import MIN_SENTENCES
+from t2bench.spec.errors import counted
 
 
 def quality(index: Index) -> Quality | None:
@@ -200,14 +201,10 @@ def _why_not(scored: Sequence[tuple[Training, Score]], utility: str, known: int)
         return "BLEU chose these outputs, so it cannot judge them"
     count = max(score.num_sentences for _, score in scored)
     if count < MIN_SENTENCES:
-        return f"{_sentences(count)}; {MIN_SENTENCES} are needed for a verdict"
+        return f"{counted(count, 'sentence')}; {MIN_SENTENCES} are needed for a verdict"
     if 2 * known > count:
-        return f"{known} of the {_sentences(count)} to translate are in the training text"
+        return f"{known} of the {counted(count, 'sentence')} to translate are in the training text"
     return ""
-
-
-def _sentences(count: int) -> str:
-    return f"{count} sentence{'s' * (count != 1)}"
 
 
 def _notes(members: Sequence[Training], known: int, why_not: str) -> Iterable[str]:

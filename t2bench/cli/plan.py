@@ -148,6 +148,7 @@ def _show_total(console: Console, found: Preview, plan: Plan, suite: Suite) -> N
     from rich.text import Text
 
     from t2bench.cli.progress import duration
+    from t2bench.spec.errors import counted
 
     cases, groups = len(found.records), len(plan.groups)
     ghosts = sum(record.axes["ghost"] for record in found.records)
@@ -163,7 +164,7 @@ def _show_total(console: Console, found: Preview, plan: Plan, suite: Suite) -> N
     total = f"; in all about {duration(found.total_s)}" if len(works) > 1 else ""
     console.print(
         Text(
-            f"\n{cases} case{'s' * (cases != 1)}{again} in {groups} group{'s' * (groups != 1)}, {'; '.join(works)}"
+            f"\n{counted(cases, 'case')}{again} in {counted(groups, 'group')}, {'; '.join(works)}"
             f"{total}. Bytes are counted on tensors; step is a rough roofline, good to a factor of two or so."
         )
     )

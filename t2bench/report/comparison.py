@@ -21,7 +21,6 @@ PRIMARY = (
     "tracked_peak_bytes",
     "saved_for_backward_bytes",
 )
-_MAX_NAMED = 6
 
 
 def metric_names(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
@@ -106,7 +105,7 @@ def _quality_notes(rows: Sequence[QualityRow]) -> Iterator[str]:
         for reason in filter(None, _reasons(row)):
             reasons.setdefault(reason, []).append(row.case.removeprefix(f"{row.scope.group}/"))
     for reason, names in reasons.items():
-        yield f"{words.listed(names, _MAX_NAMED)}: {reason}."
+        yield f"{words.listed(names, quality.MAX_NAMED)}: {reason}."
 
 
 def _reasons(row: QualityRow) -> Iterator[str]:

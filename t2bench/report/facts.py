@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from t2bench.analysis.results import Analysis
-from t2bench.records import Run
+from t2bench.records import Record, Run
 from t2bench.report import units
+from t2bench.spec.errors import counted
 
 
 def title(run: Run) -> str:
@@ -31,7 +32,7 @@ def subject(run: Run) -> str:
         dict.fromkeys(str(s["description"]) for s in sources if isinstance(s, Mapping) and "description" in s)
     )
     threads = _mapping(run, "torch").get("threads")
-    parts += [f"{threads} thread{'s' if threads != 1 else ''}"] if isinstance(threads, int) else []
+    parts += [counted(threads, "thread")] if isinstance(threads, int) else []
     return "; ".join(parts)
 
 
@@ -92,25 +93,24 @@ def _mapping(run: Run, key: str) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def _trained(records: Sequence[Record]) -> str:
+    """How many trainings there were, and whether all variants had the same seeds."""
+    seeds: dict[str, set[int]] = {}  # a launch is one seed
+    for record in records:
+        seeds.setdefault(record.case, set()).add(record.launch)
+    every = set().union(*seeds.values())
+    told = f"{counted(len(records), 'training')} from {counted(len(every), 'seed')}"
+    if any(mine != every for mine in seeds.values()):
+        return f"{told}; not all variants have all"
+    return f"{told}, the same for all variants" if len(seeds) > 1 else told
+
+
 def honesty(run: Run, analysis: Analysis) -> tuple[str, ...]:
     """What a careful reader asks first, in a few short lines."""
     rounds = [len(set(r.turns.get("round", ()))) for r in run.records if r.pass_ == "time" and r.turns.get("round")]
     trained = [r for r in run.records if r.pass_ == "quality"]
     if trained and not analysis.launches:
-        seeds: dict[str, set[int]] = {}  # a launch is one seed
-        for record in trained:
-            seeds.setdefault(record.case, set()).add(record.launch)
-        every = set().union(*seeds.values())
-        alike = all(mine == every for mine in seeds.values())
-        same = (
-            ", the same for all variants"
-            if alike and len(seeds) > 1
-            else ""
-            if alike
-            else "; not all variants have all"
-        )
-        told = f"{_several(len(trained), 'training')} from {_several(len(every), 'seed')}{same}"
-        return tuple(filter(None, [told, fingerprint(run)]))
+        return tuple(filter(None, [_trained(trained), fingerprint(run)]))
     plural = "launch" if analysis.launches == 1 else "launches"
     behind = f"{analysis.launches} {plural}"
     if rounds:
@@ -124,10 +124,6 @@ def honesty(run: Run, analysis: Analysis) -> tuple[str, ...]:
         inside = "share of the wall time inside timed windows: n/a"
     lines = [behind, inside, fingerprint(run)]
     return tuple(line for line in lines if line)
-
-
-def _several(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _contention(flags: Sequence[bool | None]) -> str:

@@ -11,6 +11,7 @@ from t2bench.report import units
 from t2bench.report.safe import clean
 from t2bench.report.table import Cell, Table, Tone
 from t2bench.report.words import listed
+from t2bench.spec.errors import counted
 
 SYNTHETIC = "SYNTHETIC"
 FLOORS = {"copy": "floor: copy", "retrieval": "floor: retrieval"}
@@ -24,7 +25,7 @@ LC_TOK_WORDS = (
     "published BLEU of lowercased, tokenised text and nothing else. It is close to such numbers, not the same: they "
     "are of Moses' tokenizer, after punctuation was normalised."
 )
-_MAX_NAMED = 6
+MAX_NAMED = 6
 _FULL_BLEU = 100.0
 _WORDS: dict[QualityVerdict, str] = {
     "identical": "identical",
@@ -77,7 +78,7 @@ def verdict(quality: Quality | None) -> tuple[str, ...]:
 def _single(board: Board) -> str:
     """Every variant's score, since nothing can be said of their differences."""
     reached = [f"{points(arm.spreads['bleu'].interval)} ({arm.variant})" for arm in board.arms if "bleu" in arm.spreads]
-    return f"BLEU {listed(reached, _MAX_NAMED)}{_beside(board)}; {ONE_SEED} about their differences"
+    return f"BLEU {listed(reached, MAX_NAMED)}{_beside(board)}; {ONE_SEED} about their differences"
 
 
 def _beside(board: Board) -> str:
@@ -106,26 +107,26 @@ def _group_words(word: QualityVerdict, claims: Sequence[Claim]) -> str:
     if not claims:
         return ""
     if word == "identical":
-        return f"identical output: {listed([c.variant for c in claims], _MAX_NAMED)}"
+        return f"identical output: {listed([c.variant for c in claims], MAX_NAMED)}"
     if word == "same function":
         found = [f"{c.variant} ({points(c.difference, '+')} BLEU by rounding)" for c in claims]
-        return f"the same function, trained apart: {listed(found, _MAX_NAMED)}"
+        return f"the same function, trained apart: {listed(found, MAX_NAMED)}"
     if word == "equivalent":
-        return f"equivalent within {claims[0].margin:g} BLEU: {listed([c.variant for c in claims], _MAX_NAMED)}"
+        return f"equivalent within {claims[0].margin:g} BLEU: {listed([c.variant for c in claims], MAX_NAMED)}"
     if word == "unresolved":
-        return f"no difference resolved: {listed([_unresolved(c) for c in claims], _MAX_NAMED)}"
+        return f"no difference resolved: {listed([_unresolved(c) for c in claims], MAX_NAMED)}"
     if word == "undecidable":
         return _not_judged(claims)
     ordered = sorted(claims, key=lambda c: -abs(c.difference.value if c.difference else 0.0))
     found = [f"{c.variant} by {points(c.difference, '+')} BLEU{_aside(c.why)}" for c in ordered]
-    return f"{word}: {listed(found, _MAX_NAMED)}"
+    return f"{word}: {listed(found, MAX_NAMED)}"
 
 
 def _not_judged(claims: Sequence[Claim]) -> str:
     reasons: dict[str, list[str]] = {}
     for claim in claims:
         reasons.setdefault(claim.why, []).append(claim.variant)
-    return "; ".join(f"not judged: {listed(names, _MAX_NAMED)}{_aside(why)}" for why, names in reasons.items())
+    return "; ".join(f"not judged: {listed(names, MAX_NAMED)}{_aside(why)}" for why, names in reasons.items())
 
 
 def _resolves(claim: Claim) -> str:
@@ -235,21 +236,18 @@ def _notes(board: Board, *, first: bool) -> list[str]:
     ]
     several = max((len(arm.seeds) for arm in board.arms), default=0) > 1
     mean = " BLEU is the mean over seeds, which are trainings, with Student's 95 % interval." if several else ""
-    notes.append(f"{count} sentence{'s' * (count != 1)}.{mean}")
+    notes.append(f"{counted(count, 'sentence')}.{mean}")
     if scope.lowercase:
         notes.append("All text was lowercased first, references too: cased scores (case:mixed) are of lowercased text.")
     notes += [LC_TOK_WORDS] if _shows_lc_tok(board) and first else []
     notes += list(board.notes)
     notes += [_rule(board)] if board.claims and first and several else []
-    notes += (
-        []
-        if board.primary or not board.claims
-        else ["Judged as a family of its own, beside the table that the verdict is about."]
-    )
+    if board.claims and not board.primary:
+        notes.append("Judged as a family of its own, beside the table that the verdict is about.")
     warned: dict[str, list[str]] = {}
     for arm in board.arms:
         warned.setdefault("; ".join(arm.warnings), []).append(arm.variant)
-    notes += [f"{listed(names, _MAX_NAMED)}: {text}." for text, names in warned.items() if text]
+    notes += [f"{listed(names, MAX_NAMED)}: {text}." for text, names in warned.items() if text]
     notes += [f"{_unresolved(c)}: no difference resolved." for c in board.claims.values() if c.verdict == "unresolved"]
     notes += _reasons(board)
     notes += _ladder(board)
@@ -277,7 +275,7 @@ def _reasons(board: Board) -> list[str]:
     for claim in board.claims.values():
         if claim.verdict == "undecidable" and claim.why and not any(claim.why in note for note in board.notes):
             told.setdefault(claim.why, []).append(claim.variant)
-    return [f"Not judged: {listed(names, _MAX_NAMED)}: {why}." for why, names in told.items()]
+    return [f"Not judged: {listed(names, MAX_NAMED)}: {why}." for why, names in told.items()]
 
 
 def _ladder(board: Board) -> list[str]:

@@ -109,6 +109,11 @@ def _abbreviates(choice: str, word: str) -> bool:
     return len(parts) > 1 and not rest
 
 
+def counted(number: int, thing: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def listing(choices: Iterable[str]) -> str:
     """`a, b, c`, cut short where it would fill the screen."""
     found = list(choices)

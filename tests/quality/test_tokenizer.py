@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -190,3 +192,28 @@ def test_multi30k_comes_back_as_it_was(real, tmp_path):
     assert tokenizer.vocab == 4000
     for test in corpus.tests:
         assert tokenizer.decode(tokenizer.encode(test.target)) == list(test.target)
+
+
+@pytest.mark.parametrize("vocab", [1, 3, 4, 259])
+def test_what_a_vocabulary_must_hold_is_said(vocab: int, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"model.vocab is {vocab}, but .* needs at least 26\d .* raise model.vocab"):
+        make_tokenizer(TokenizerSpec(kind="bpe", vocab=vocab), ["a b c d"], cache=tmp_path)
+
+
+SMALL, LETTERS = TokenizerSpec(kind="char", vocab=20), ["a b c d"]
+
+
+def test_a_cache_that_is_a_file_is_done_without(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert make_tokenizer(SMALL, LETTERS, cache=file) == make_tokenizer(SMALL, LETTERS, cache=tmp_path / "folder")
+    assert file.read_text() == "mine"
+
+
+def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    assert make_tokenizer(SMALL, LETTERS, cache=tmp_path).vocab == 9
+    assert list((tmp_path / "tokenizers").iterdir()) == []

@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from t2bench.meters.environment import worker_environment
-from t2bench.runner.launcher import ForkLauncher, SpawnLauncher, WorkerFailed
+from t2bench.runner.channel import Channel
+from t2bench.runner.launcher import ForkLauncher, LauncherGone, SpawnLauncher, WorkerFailed
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="process control is tested on Linux")
 
@@ -107,3 +108,46 @@ def test_kill_9_of_the_scheduler_leaves_no_process_behind(tmp_path):
     scheduler.kill()
     scheduler.wait()
     assert all(gone(pid) for pid in pids)
+
+
+def test_a_dead_fork_server_is_no_fault_of_its_workers():
+    launcher = ForkLauncher(worker_environment(1))
+    try:
+        victim, worker = launcher.start(), launcher.start()
+        os.kill(victim.pid, signal.SIGKILL)
+        with pytest.raises(WorkerFailed, match="SIGKILL"):
+            victim.ask({"op": "runtime"}, 60)
+        server = psutil.Process(worker.pid).parent()
+        server.kill()
+        server.wait(60)  # it holds all of torch, and takes its time to die
+        with pytest.raises(LauncherGone, match="fork server"):
+            worker.ask({"op": "runtime"}, 60)
+        with pytest.raises(LauncherGone):
+            launcher.start()
+        victim.close()
+        worker.close()
+    finally:
+        launcher.close()
+
+
+def test_an_interrupt_while_the_server_starts_leaves_no_process(monkeypatch):
+    popen = subprocess.Popen
+    servers = []
+
+    def started(*arguments, **named):
+        servers.append(popen(["sleep", "600"]))
+        return servers[0]
+
+    def interrupted(self, timeout_s):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    monkeypatch.setattr(Channel, "receive", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ForkLauncher({})
+    monkeypatch.undo()
+    try:
+        assert servers[0].poll() is not None
+    finally:
+        servers[0].kill()
+        servers[0].wait()

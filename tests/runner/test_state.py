@@ -48,13 +48,14 @@ def test_a_run_goes_on_with_the_text_it_began_with_and_no_other(state):
         state(OTHER)
 
 
-def test_before_anything_is_recorded_the_text_may_change(state):
+def test_before_anything_is_recorded_the_text_may_change(state, tmp_path):
     state(TEXT)
     state(OTHER)
+    assert read_environment(tmp_path / "run")["data"] == OTHER
 
 
 @pytest.mark.parametrize(
-    ("status", "ended"), [("ok", False), ("diverged", False), ("not_steady", False), ("crash", True), ("oom", True)]
+    ("status", "ended"), [("ok", False), ("diverged", False), ("not_steady", False), ("crashed", True), ("oom", True)]
 )
 def test_a_divergence_leaves_the_other_seeds_to_be_tried_and_a_crash_does_not(state, status, ended):
     assert ("c" in state(TEXT, record(status)).ended) == ended
