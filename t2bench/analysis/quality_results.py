@@ -136,8 +136,10 @@ class Floor:
 
     @property
     def shown(self) -> str:
-        """The score, with as many places as it takes not to read 0 where it is not."""
-        return f"{self.bleu:.1f}" if self.bleu >= 0.1 or self.bleu == 0 else f"{self.bleu:.2g}"
+        """The score as text, which does not read 0 where it is not."""
+        if 0 < self.bleu < 0.005:
+            return "less than 0.01"
+        return f"{self.bleu:.2f}" if 0 < self.bleu < 0.1 else f"{self.bleu:.1f}"
 
 
 _FLOOR_WORDS = {"copy": "the source as its own translation", "retrieval": "the nearest training sentence"}

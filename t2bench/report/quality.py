@@ -26,6 +26,7 @@ LC_TOK_WORDS = (
     "are of Moses' tokenizer, after punctuation was normalised."
 )
 MAX_NAMED = 6
+MANY_CUT = 0.01  # a sound model, too, fails to end now and then
 _FULL_BLEU = 100.0
 _WORDS: dict[QualityVerdict, str] = {
     "identical": "identical",
@@ -173,6 +174,7 @@ def _board(board: Board, several: bool, *, first: bool) -> Table:
 def _row(board: Board, arm: Arm) -> tuple[Cell, ...]:
     claim, spread = board.claims.get(arm.variant), arm.spreads.get("bleu")
     seeds = f"{len(arm.seeds)}" if len(arm.seeds) == arm.planned else f"{len(arm.seeds)} of {arm.planned}"
+    total = arm.num_sentences * len(arm.seeds)
     return (
         Cell(text=arm.variant),
         Cell(text=points(spread.interval) if spread else units.NA, order=spread.interval.value if spread else None),
@@ -184,7 +186,7 @@ def _row(board: Board, arm: Arm) -> tuple[Cell, ...]:
         _mean(arm, "chrf", 2),
         _mean(arm, "brevity_penalty", 3),
         Cell(text=str(arm.empty), order=arm.empty, tone="failed" if arm.empty else ""),
-        Cell(text=str(arm.cut), order=arm.cut, tone="failed" if arm.cut else ""),
+        Cell(text=str(arm.cut), order=arm.cut, tone="failed" if arm.cut > MANY_CUT * total else ""),
         _mean(arm, "ter", 2),
         _mean(arm, "exact_match", 3),
     )

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from t2bench.analysis.analyse import analyse
 from t2bench.analysis.compare import compare
-from t2bench.analysis.quality_results import Claim
+from t2bench.analysis.quality_results import Claim, Floor
 from t2bench.records import Metric, Record
 from t2bench.report import comparison, html, markdown, quality, terminal
 from t2bench.report.content import build
@@ -272,6 +272,22 @@ def test_no_difference_beyond_the_scale_is_said_to_be_resolvable():
 def test_a_floor_is_not_shown_as_nothing(tmp_path):
     run = QualityRuns(floors={"copy": 0.002, "retrieval": 0.0104}).make(tmp_path)
     assert "the nearest training sentence would give 0.01." in " ".join(screen(run, analyse(run)).split())
+
+
+@pytest.mark.parametrize(
+    ("bleu", "shown"), [(0.0, "0.0"), (0.004, "less than 0.01"), (0.0085, "0.01"), (0.25, "0.2"), (7.11, "7.1")]
+)
+def test_a_floor_as_text(bleu, shown):
+    assert Floor(bleu=bleu, words="x").shown == shown
+
+
+@pytest.mark.parametrize(("cut", "tone"), [(6, ""), (7, "failed")])
+def test_outputs_that_were_cut_alarm_from_one_in_a_hundred_on(tmp_path, cut, tone):
+    run = QualityRuns().make(tmp_path)
+    for record in run.records:
+        record.observed["scores"][0]["cut"] = cut // 3 + (record.launch < cut % 3)
+    table = quality.boards(analyse(run).quality)[0]
+    assert [row[table.columns.index("cut")].tone for row in table.rows[:2]] == [tone, tone]
 
 
 def test_copying_is_said_to_be_no_floor_where_it_is_the_task(tmp_path, shown):
